@@ -1,0 +1,1 @@
+"""From a checkpoint to ONNX, INT8 and engines, with the accuracy measured at every step."""

@@ -1,0 +1,46 @@
+"""The frame: one image on its way through the runtime, and the array types around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]
+"""(H, W, C) uint8; three channels are in OpenCV order (blue, green, red) unless stated."""
+
+Mask: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+"""(H, W) class ids; uint8, or uint16 beyond 255 classes. The ignore value (255) means no data."""
+
+FloatArray: TypeAlias = NDArray[np.float32]
+"""float32 array: network input (N, C, H, W), logits (N, K, h, w) or confidence (H, W)."""
+
+ChannelOrder: TypeAlias = Literal["bgr", "rgb", "bands"]
+"""Order of an image's last axis; "bands" is the order of ``ModelSpec.bands``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image with its place in the source it came from.
+
+    Attributes:
+        image: (H, W, C) uint8, OpenCV order for three channels. The frame owns it.
+        index: Number of the frame in its source, from 0.
+        name: File-name stem for results, unique within the source ("DJI_0018", "frame_000042").
+        timestamp_s: Seconds since the start of the source, or None for still images.
+        path: The file that the frame came from, or None for live sources.
+    """
+
+    image: Image
+    index: int
+    name: str
+    timestamp_s: float | None = None
+    path: Path | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]

@@ -1,0 +1,214 @@
+"""Accuracy figures of semantic segmentation, all from one accumulated confusion matrix.
+
+With true positives TP, false positives FP and false negatives FN of a class over all images:
+precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN),
+IoU = TP / (TP + FP + FN). Means over classes leave out classes that occur neither in the labels
+nor in the predictions. Pixels with the ignore value count nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .frame import Mask
+
+Counts = NDArray[np.int64]
+
+
+class ConfusionMatrix:
+    """Accumulates predictions against labels and turns the counts into figures.
+
+    Attributes:
+        counts: (K, K) int64; row = true class, column = predicted class.
+        boundary: Accumulated boundary counts, see :class:`BoundaryScore`.
+
+    Example:
+        >>> matrix = ConfusionMatrix(2)
+        >>> label = np.array([[0, 0], [1, 255]], np.uint8)
+        >>> matrix.update(np.array([[0, 1], [1, 1]], np.uint8), label)
+        >>> round(float(matrix.miou), 3)
+        0.5
+    """
+
+    def __init__(self, num_classes: int, *, ignore_index: int = 255) -> None:
+        self.counts: Counts = np.zeros((num_classes, num_classes), np.int64)
+        self.boundary = BoundaryScore(ignore_index=ignore_index)
+        self.images = 0
+        self._ignore_index = ignore_index
+        self._unanswered: Counts = np.zeros(num_classes, np.int64)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.counts)
+
+    def update(self, mask: Mask, label: Mask) -> None:
+        """Adds one image.
+
+        Args:
+            mask: (H, W) predicted class ids. An ignore value here, where the label has a class,
+                counts as a miss of the true class.
+            label: (H, W) true class ids or the ignore value.
+
+        Raises:
+            InputError: The sizes differ or an id is out of range.
+        """
+        if mask.shape != label.shape:
+            raise InputError(f"the mask is {mask.shape}, the label {label.shape}; sizes must agree")
+        classes = self.num_classes
+        labelled = label != self._ignore_index
+        truth, guess = label[labelled].astype(np.int64), mask[labelled].astype(np.int64)
+        if truth.size and truth.max() >= classes:
+            raise InputError(f"label id {truth.max()} is out of range; expected 0..{classes - 1}")
+        answered = guess != self._ignore_index
+        if answered.any() and guess[answered].max() >= classes:
+            raise InputError(
+                f"mask id {guess[answered].max()} is out of range; expected 0..{classes - 1}"
+            )
+        # An unanswered pixel falls into an extra column, which joins the row's misses.
+        guess[~answered] = classes
+        flat = np.bincount(truth * (classes + 1) + guess, minlength=classes * (classes + 1))
+        table = flat.reshape(classes, classes + 1)
+        self.counts += table[:, :classes]
+        self._unanswered += table[:, classes]
+        self.boundary.update(mask, label)
+        self.images += 1
+
+    @property
+    def pixels(self) -> Counts:
+        """(K,) labelled pixels of each class."""
+        return self.counts.sum(axis=1) + self._unanswered
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """(K,) intersection over union; NaN for classes that occur nowhere."""
+        hits = np.diag(self.counts)
+        return _share(hits, self.pixels + self.counts.sum(axis=0) - hits)
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """(K,) share of a class's predictions that are right; NaN where never predicted."""
+        return _share(np.diag(self.counts), self.counts.sum(axis=0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """(K,) share of a class's pixels that are found; NaN where it never occurs."""
+        return _share(np.diag(self.counts), self.pixels)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """(K,) harmonic mean of precision and recall; NaN for classes that occur nowhere."""
+        hits = np.diag(self.counts)
+        return _share(2 * hits, self.pixels + self.counts.sum(axis=0))
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur."""
+        return _mean(self.iou)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that occur."""
+        return _mean(self.f1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labelled pixels that are right."""
+        return float(_share(np.trace(self.counts), self.pixels.sum()))
+
+    def report(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """Returns all figures as JSON-ready values; a figure that does not exist is None."""
+        rows = zip(class_names, self.iou, self.precision, self.recall, self.f1, self.pixels)
+        return {
+            "miou": _json(self.miou),
+            "accuracy": _json(self.accuracy),
+            "macro_f1": _json(self.macro_f1),
+            "boundary_f": _json(self.boundary.f_score),
+            "per_class": {
+                name: {
+                    "iou": _json(iou),
+                    "precision": _json(precision),
+                    "recall": _json(recall),
+                    "f1": _json(f1),
+                    "pixels": int(pixels),
+                }
+                for name, iou, precision, recall, f1, pixels in rows
+            },
+            "images": self.images,
+            "pixels": int(self.pixels.sum()),
+        }
+
+
+class BoundaryScore:
+    """F-measure of class boundaries with a tolerance, accumulated over images.
+
+    A boundary pixel is one whose right or lower neighbour has another class, both labelled.
+    Precision is the share of predicted boundary pixels with a true one within the tolerance,
+    recall the share of true ones with a predicted one (Csurka et al., BMVC 2013, pooled over
+    images and classes). Pixels within the tolerance of an ignored one do not count.
+    """
+
+    def __init__(self, *, tolerance_px: int = 2, ignore_index: int = 255) -> None:
+        self._tolerance_px = tolerance_px
+        self._ignore_index = ignore_index
+        self._hits = np.zeros(2, np.int64)  # predicted near a true one, true near a predicted one
+        self._totals = np.zeros(2, np.int64)
+
+    def update(self, mask: Mask, label: Mask) -> None:
+        """Adds one image: (H, W) predicted and true class ids."""
+        ignored = label == self._ignore_index
+        usable = ~_dilated(ignored, self._tolerance_px + 1) if ignored.any() else ~ignored
+        pairs = (_boundaries(mask), _boundaries(label))
+        predicted, true = (boundary & usable for boundary in pairs)
+        near_predicted, near_true = (_dilated(b, self._tolerance_px) for b in pairs)
+        self._hits += (int((predicted & near_true).sum()), int((true & near_predicted).sum()))
+        self._totals += (int(predicted.sum()), int(true.sum()))
+
+    @property
+    def f_score(self) -> float:
+        """Harmonic mean of boundary precision and recall; NaN where there are no boundaries."""
+        if not self._totals.any():
+            return float("nan")
+        if not self._hits.all():
+            return 0.0
+        precision, recall = self._hits / self._totals
+        return float(2 * precision * recall / (precision + recall))
+
+
+def _boundaries(mask: Mask) -> NDArray[np.bool_]:
+    edge = np.zeros(mask.shape, bool)
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    edge[:-1] |= mask[:-1] != mask[1:]
+    return edge
+
+
+def _dilated(binary: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
+    """Grows a set of pixels by a disc, one shifted copy per offset and row of the disc."""
+    height, width = binary.shape
+    padded = np.pad(binary, radius_px)
+    grown = np.zeros_like(binary)
+    for dy in range(-radius_px, radius_px + 1):
+        reach = int((radius_px**2 - dy**2) ** 0.5)
+        for dx in range(-reach, reach + 1):
+            top, left = radius_px + dy, radius_px + dx
+            grown |= padded[top : top + height, left : left + width]
+    return grown
+
+
+def _share(part: Any, whole: Any) -> NDArray[np.float64]:  # noqa: ANN401 - scalars and arrays
+    """Divides elementwise; NaN where the denominator is zero."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def _json(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""Training of CCL segmentation networks from few, imbalanced labels."""
