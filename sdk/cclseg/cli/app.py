@@ -1,0 +1,181 @@
+"""The click group: finds verbs, sets up the log, and turns every outcome into an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A verb's module is imported when the
+verb is run or listed, and imports heavy libraries only inside its function.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+from .. import __version__
+from ..errors import CclsegError, MissingDependencyError
+from ..suggest import did_you_mean
+
+COMMANDS_GROUP = "cclseg.commands"
+"""Entry-point group in which other packages offer verbs: ``name = "module:click_command"``."""
+
+RUNTIME_VERBS = ("demo", "predict", "val", "inspect", "doctor")
+VERB_ORDER = ("demo", "predict", "train", "val", "export", "inspect", "doctor")
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_OWN_PACKAGES = ("cclseg", "cclseg_trainer", "cclseg_export")
+
+
+@dataclass(slots=True)
+class Settings:
+    """What was asked for before the verb's name; ``click.Context.obj`` of every verb.
+
+    Attributes:
+        debug: Show the traceback of an error.
+    """
+
+    debug: bool = False
+
+
+class VerbGroup(click.Group):
+    """A group whose commands are modules of this package and plug-ins of others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names all verbs, those of the contract first and in its order."""
+        rank = {name: index for index, name in enumerate(VERB_ORDER)}
+        return sorted(find_verbs(), key=lambda name: (rank.get(name, len(rank)), name))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Loads one verb; one that cannot be loaded stays listed and says why."""
+        verb = find_verbs().get(cmd_name)
+        if verb is None:
+            return None
+        try:
+            command = verb.load()
+        except (ImportError, AttributeError) as error:
+            return _unavailable(verb, error)
+        assert isinstance(command, click.Command), f"{verb.value} is not a click command"
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the verb that was typed, or suggests the one that was meant."""
+        typed = args[0]
+        if typed not in find_verbs() and not typed.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no verb '{typed}'; {did_you_mean(typed, find_verbs())}")
+        return super().resolve_command(ctx, args)
+
+
+def find_verbs() -> dict[str, EntryPoint]:
+    """Returns every verb by name: those of the runtime, and those that installed packages offer."""
+    plug_ins = {verb.name: verb for verb in entry_points(group=COMMANDS_GROUP)}
+    own = {
+        name: EntryPoint(name, f"{__package__}.{name}:{name}", COMMANDS_GROUP)
+        for name in RUNTIME_VERBS
+    }
+    return plug_ins | own
+
+
+@click.group(
+    cls=VerbGroup,
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="cclseg", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", count=True, help="Say what is done; twice: every stage.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_obj
+def app(settings: Settings, verbose: int, debug: bool) -> None:
+    """Segment UAV and satellite images on small computers.
+
+    Run "cclseg VERB --help" for the options of a verb; start with "cclseg demo".
+    """
+    settings.debug = debug
+    _set_up_log(_LOG_LEVELS[min(verbose, len(_LOG_LEVELS) - 1)])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; every error ends here as one clear line.
+
+    Args:
+        arguments: What stands behind the program's name.
+    """
+    settings = Settings()
+    try:
+        outcome = app.main(list(arguments), prog_name="cclseg", standalone_mode=False, obj=settings)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        return _reader_left()
+    except CclsegError as error:
+        if settings.debug:
+            traceback.print_exc()
+        return _say(f"error: {error}", FAILED)
+    except Exception as error:
+        if settings.debug:
+            traceback.print_exc()
+        return _say(f"error: {_bug(error, arguments)}", FAILED)
+    return outcome if isinstance(outcome, int) else DONE
+
+
+def _say(line: str, exit_code: int) -> int:
+    click.echo(line, err=True)
+    return exit_code
+
+
+def _bug(error: Exception, arguments: Sequence[str]) -> str:
+    """Says that an error is ours, and how to get the traceback that a report needs."""
+    command = shlex.join(["cclseg", "--debug", *(a for a in arguments if a != "--debug")])
+    text = " ".join(str(error).split())
+    return (
+        f"a bug in cclseg {__version__}: {type(error).__name__}: {text}; "
+        f"please report it with the output of: {command}"
+    )
+
+
+def _reader_left() -> int:
+    """Ends quietly when the program that read our output is gone (``cclseg ... | head``)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+
+
+def _unavailable(verb: EntryPoint, error: Exception) -> click.Command:
+    """Stands in for a verb whose module cannot be imported."""
+    reason = f"the verb '{verb.name}' ({verb.value}) cannot be loaded: {error}"
+
+    def refuse(words: tuple[str, ...]) -> None:
+        raise MissingDependencyError(f"{reason}; reinstall the package that brings it") from error
+
+    return click.Command(
+        verb.name,
+        callback=refuse,
+        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        help=f"Not available: {reason}.",
+    )
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what ``sys.stderr`` is at the moment, so lines appear above a live progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{record.levelname.lower()}: {self.format(record)}\n")
+
+
+def _set_up_log(level: int) -> None:
+    """Sends warnings of every library, and our own messages from ``level`` on, to stderr."""
+    logging.basicConfig(handlers=[_StderrHandler()], format="%(message)s", level=logging.WARNING)
+    for package in _OWN_PACKAGES:
+        logging.getLogger(package).setLevel(level)
