@@ -18,36 +18,35 @@ if TYPE_CHECKING:
 
     from ..frame import Image
 
-_WORLDS_KEPT = 3
 
 
 class CropSampler:
-    """Cuts random crops out of a few scenes and renews the scenes as it goes.
+    """Cuts random crops out of a fixed pool of scenes.
 
-    A scene takes seconds to render and a crop milliseconds, so each scene serves many crops. The
-    crops are a function of the generators passed to :meth:`sample`, in order: two samplers that
-    are called alike return the same.
+    A scene takes seconds to render and a crop milliseconds, so scenes are rendered at their first
+    use and kept. A crop is a function of the sampler's seed and of the generator's state alone,
+    whatever was sampled before: a training run that resumes sees the crops it would have seen.
 
     Args:
-        crops_per_world: Crops after which the oldest scene is replaced.
+        seed: Of the pool.
+        worlds: Number of scenes in the pool; each takes about 20 MB at the default size.
         world_px: Side of a scene.
         desert_share: Probability of desert scenes.
 
     Example:
-        >>> sampler = CropSampler(world_px=512)
+        >>> sampler = CropSampler(seed=0, worlds=1, world_px=512)
         >>> image, mask = sampler.sample(np.random.default_rng(0), (64, 96))
         >>> image.shape, mask.shape
         ((64, 96, 3), (64, 96))
     """
 
     def __init__(
-        self, *, crops_per_world: int = 200, world_px: int = 2048, desert_share: float = 0.75
+        self, *, seed: int = 0, worlds: int = 12, world_px: int = 2048, desert_share: float = 0.75
     ) -> None:
-        self._crops_per_world = crops_per_world
+        self._seed = seed
+        self._pool: list[World | None] = [None] * worlds
         self._world_px = world_px
         self._desert_share = desert_share
-        self._worlds: list[World] = []
-        self._crops = 0
 
     def sample(
         self, rng: np.random.Generator, size_hw: tuple[int, int]
@@ -66,19 +65,19 @@ class CropSampler:
         """
         if min(size_hw) < 1:
             raise InputError(f"size_hw is {size_hw}; expected a positive height and width")
-        self._renew(rng)
-        world = self._worlds[int(rng.integers(len(self._worlds)))]
-        image, mask = _cut(world, rng, size_hw)
+        image, mask = _cut(self._world(int(rng.integers(len(self._pool)))), rng, size_hw)
         return random_sensor(rng).expose(image, rng), mask
 
-    def _renew(self, rng: np.random.Generator) -> None:
-        if self._crops % self._crops_per_world == 0:
+    def _world(self, index: int) -> World:
+        world = self._pool[index]
+        if world is None:
+            rng = np.random.default_rng((self._seed, index))
             gsd_m = float(np.exp(rng.uniform(np.log(0.4), np.log(1.8))))
             style = random_style(rng, desert_share=self._desert_share)
             seed = int(rng.integers(1 << 31))
             world = build_world(seed, style=style, size_px=self._world_px, gsd_m=gsd_m)
-            self._worlds = [*self._worlds[1 - _WORLDS_KEPT :], world]
-        self._crops += 1
+            self._pool[index] = world
+        return world
 
 
 def random_crop(
@@ -86,8 +85,8 @@ def random_crop(
 ) -> tuple[Image, NDArray[np.uint8]]:
     """Cuts a random labelled crop with ground sampling distances of about 0.3 to 2.5 m.
 
-    Uses one :class:`CropSampler` per process; the first call renders a scene and takes seconds.
-    A process that makes the same calls in the same order gets the same crops.
+    Uses one :class:`CropSampler` per process; each of its scenes is rendered at its first use,
+    which takes seconds. The crop depends on the generator's state alone.
 
     Args:
         rng: Source of randomness.
