@@ -1,7 +1,8 @@
-"""Writing files so that a final name never stands on half a file."""
+"""Writing files so that a final name never stands on half a file; hashing them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import SinkError
+from .errors import InputError, SinkError
 
 
 @contextmanager
@@ -71,6 +72,22 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise SinkError(f"the folder {path} is not writable; change its rights or choose another")
     return path
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal text, read in pieces.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
+    return digest.hexdigest()
 
 
 def _flush_to_disk(path: Path) -> None:
