@@ -8,13 +8,15 @@ nor in the predictions. Pixels with the ignore value count nowhere.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .frame import Mask
+
+if TYPE_CHECKING:
+    from .frame import Mask
 
 Counts = NDArray[np.int64]
 
@@ -81,7 +83,8 @@ class ConfusionMatrix:
     @property
     def pixels(self) -> Counts:
         """(K,) labelled pixels of each class."""
-        return self.counts.sum(axis=1) + self._unanswered
+        pixels: Counts = self.counts.sum(axis=1) + self._unanswered
+        return pixels
 
     @property
     def iou(self) -> NDArray[np.float64]:
@@ -122,7 +125,9 @@ class ConfusionMatrix:
 
     def report(self, class_names: tuple[str, ...]) -> dict[str, Any]:
         """Returns all figures as JSON-ready values; a figure that does not exist is None."""
-        rows = zip(class_names, self.iou, self.precision, self.recall, self.f1, self.pixels)
+        rows = zip(
+            class_names, self.iou, self.precision, self.recall, self.f1, self.pixels, strict=True
+        )
         return {
             "miou": _json(self.miou),
             "accuracy": _json(self.accuracy),
@@ -202,7 +207,9 @@ def _dilated(binary: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
 def _share(part: Any, whole: Any) -> NDArray[np.float64]:  # noqa: ANN401 - scalars and arrays
     """Divides elementwise; NaN where the denominator is zero."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    shares: NDArray[np.float64] = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
 
 
 def _mean(values: NDArray[np.float64]) -> float:

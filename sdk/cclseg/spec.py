@@ -12,11 +12,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 METADATA_KEY = "cclseg"
 SCHEMA_VERSION = 1
@@ -44,7 +46,7 @@ class ModelSpec:
         overlap: Share of a tile that neighbouring tiles share along each axis, in [0, 0.9].
         ignore_index: Mask value of pixels without a class.
         precision: Numeric form of the weights ("fp32", "fp16", "int8").
-        gsd_m: Ground sampling distance the model was trained at in metres, None if mixed or unknown.
+        gsd_m: Ground sampling distance of the training data in metres, None if mixed or unknown.
         description: One sentence for people.
         version: Version of the weights.
         license: SPDX identifier of the weights' licence.

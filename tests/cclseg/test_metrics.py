@@ -1,0 +1,89 @@
+"""Metrics against counts done by hand and against properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cclseg.errors import InputError
+from cclseg.metrics import BoundaryScore, ConfusionMatrix
+
+
+def test_figures_of_a_hand_counted_case():
+    # class 0: TP 3, FN 1, FP 1; class 1: TP 2, FN 1, FP 1; one pixel ignored
+    label = np.array([[0, 0, 0, 0], [1, 1, 1, 255]], np.uint8)
+    mask = np.array([[0, 0, 0, 1], [1, 1, 0, 0]], np.uint8)
+    matrix = ConfusionMatrix(2)
+    matrix.update(mask, label)
+    np.testing.assert_allclose(matrix.iou, [3 / 5, 2 / 4])
+    np.testing.assert_allclose(matrix.precision, [3 / 4, 2 / 3])
+    np.testing.assert_allclose(matrix.recall, [3 / 4, 2 / 3])
+    np.testing.assert_allclose(matrix.f1, [6 / 8, 4 / 6])
+    assert matrix.accuracy == pytest.approx(5 / 7)
+    assert matrix.miou == pytest.approx(0.55)
+
+
+def test_classes_that_occur_nowhere_do_not_enter_the_means():
+    matrix = ConfusionMatrix(5)
+    matrix.update(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
+    assert matrix.miou == 1
+    report = matrix.report(("a", "b", "c", "d", "e"))
+    assert report["per_class"]["b"]["iou"] is None
+    assert report["per_class"]["a"]["iou"] == 1
+
+
+def test_unanswered_pixels_count_as_misses():
+    matrix = ConfusionMatrix(2)
+    matrix.update(np.array([[0, 255]], np.uint8), np.array([[0, 0]], np.uint8))
+    assert matrix.recall[0] == pytest.approx(0.5)
+    assert matrix.precision[0] == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_adding_images_equals_one_joined_image(seed, classes):
+    rng = np.random.default_rng(seed)
+    masks, labels = rng.integers(0, classes, (2, 3, 8, 9)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    apart, joined = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    for mask, label in zip(masks, labels, strict=False):
+        apart.update(mask, label)
+    joined.update(masks.reshape(24, 9), labels.reshape(24, 9))
+    np.testing.assert_array_equal(apart.counts, joined.counts)
+    assert apart.pixels.sum() == (labels != 255).sum()
+
+
+@pytest.mark.parametrize(
+    ("mask", "label"),
+    [
+        (np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)),
+        (np.zeros((2, 2), np.uint8), np.full((2, 2), 7, np.uint8)),
+        (np.full((2, 2), 7, np.uint8), np.zeros((2, 2), np.uint8)),
+    ],
+)
+def test_sizes_and_ids_that_do_not_fit_are_refused(mask, label):
+    with pytest.raises(InputError, match=r"must agree|out of range"):
+        ConfusionMatrix(2).update(mask, label)
+
+
+def _halves(column):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:, column:] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0, 1.0), (2, 1.0), (3, 0.0)])
+def test_boundaries_match_within_two_pixels(shift, expected):
+    score = BoundaryScore()
+    score.update(_halves(10 + shift), _halves(10))
+    assert score.f_score == expected
+
+
+def test_boundary_beside_ignored_pixels_does_not_count():
+    label = _halves(10)
+    label[:, 9:12] = 255
+    score = BoundaryScore()
+    score.update(_halves(10), label)
+    assert np.isnan(score.f_score)
