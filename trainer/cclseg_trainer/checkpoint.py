@@ -1,0 +1,136 @@
+"""Checkpoints: weights plus everything needed to rebuild the network and the run.
+
+A checkpoint holds tensors, numbers and JSON text only, so it loads with ``weights_only=True``:
+a file from a stranger can be wrong, but it cannot run code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cclseg.errors import BackendError
+from cclseg.files import replacing
+from cclseg.spec import ModelSpec
+
+from .config import AugmentConfig, LossConfig, TrainConfig
+from .models import CCLNet, ModelConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained network and how it came about.
+
+    Attributes:
+        model_config: Shape of the network.
+        train_config: The whole configuration of the run.
+        spec: What the network takes and gives.
+        weights: State dict of the network (the weight average).
+        step: Optimiser steps done.
+        metrics: Validation figures at that step, as of ``cclseg val --json``.
+        resume: What only a resumed run needs; empty in a finished checkpoint.
+    """
+
+    model_config: ModelConfig
+    train_config: TrainConfig
+    spec: ModelSpec
+    weights: dict[str, Tensor]
+    step: int
+    metrics: dict[str, Any]
+    resume: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def build(self) -> CCLNet:
+        """Returns the network with its weights, in eval mode."""
+        model = CCLNet(self.model_config)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Writes the checkpoint whole or not at all."""
+        described = {
+            "model": dataclasses.asdict(self.model_config),
+            "train": dataclasses.asdict(self.train_config),
+            "metrics": self.metrics,
+        }
+        content = {
+            "format": FORMAT,
+            "config": json.dumps(described),
+            "spec": self.spec.to_json(),
+            "weights": self.weights,
+            "step": self.step,
+            "resume": self.resume,
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint without running anything in it.
+
+    Raises:
+        BackendError: The file is missing, damaged, or no checkpoint of ours.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BackendError(
+            f"cannot read {path}: {error.strerror or error}; check the path"
+        ) from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BackendError(
+            f"{path} is damaged or no checkpoint of cclseg ({first_line}); train again or copy anew"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BackendError(
+            f"{path} is no checkpoint of cclseg (format {FORMAT}); expected the best.pt of a run"
+        )
+    try:
+        described = json.loads(content["config"])
+        return Checkpoint(
+            model_config=ModelConfig(**_tuples(described["model"])),
+            train_config=train_config_from_dict(described["train"]),
+            spec=ModelSpec.from_json(content["spec"]),
+            weights=content["weights"],
+            step=content["step"],
+            metrics=described["metrics"],
+            resume=content["resume"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise BackendError(
+            f"{path} was written by another version of cclseg ({error}); train again"
+        ) from error
+
+
+def train_config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """Rebuilds a configuration from :func:`dataclasses.asdict`, read back from JSON."""
+    values = dict(values)
+    augment = AugmentConfig(**_tuples(values.pop("augment")))
+    loss = LossConfig(**_tuples(values.pop("loss")))
+    return TrainConfig(augment=augment, loss=loss, **_tuples(values))
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal text."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()
+        )
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

@@ -1,0 +1,75 @@
+"""The verb ``cclseg train``. Light to import: torch is loaded when the verb runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
+    from .models.config import Fusion
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--model", "variant", default="ccl-lite0", show_default=True, help="Network variant.")
+@click.option(
+    "-o", "--out", "run", type=click.Path(path_type=Path), required=True, help="Folder of the run."
+)
+@click.option("--steps", type=int, help="Optimiser steps (default: those of the recipe).")
+@click.option("--max-minutes", type=float, help="Fit the schedule to this time.")
+@click.option("--batch-size", type=int, help="Crops per step.")
+@click.option("--crop", "crop_px", type=int, help="Crop size in pixels, a multiple of 32.")
+@click.option("--lr", type=float, help="Peak learning rate of the decoder.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--val-every", type=int, help="Steps between validations.")
+@click.option("--virtual-share", type=float, help="Share of crops from the virtual flight.")
+@click.option("--fusion", type=click.Choice(["plain", "gate"]), help="How maps are fused.")
+@click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
+@click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
+@click.option(
+    "--teacher", type=click.Path(path_type=Path), help="Checkpoint whose soft labels are learnt."
+)
+def train(data: Path, variant: str, run: Path, fusion: Fusion | None, **options: Any) -> None:
+    """Train a network on the dataset folder DATA.
+
+    The folder holds images/, masks/, classes.json and splits.json. Training uses the split
+    "train" and keeps the weights that do best on "val". Started again, a run resumes.
+    """
+    from cclseg.dataset import open_dataset
+    from cclseg.errors import InputError
+    from cclseg.suggest import did_you_mean
+
+    from .config import TrainConfig
+    from .models import VARIANTS
+    from .progress import TrainingDisplay
+    from .train import train as run_training
+
+    if variant not in VARIANTS:
+        raise InputError(f"no model '{variant}'; {did_you_mean(variant, VARIANTS)}")
+    model_config = VARIANTS[variant]
+    if fusion:
+        model_config = dataclasses.replace(model_config, fusion=fusion)
+    files = {name: options.pop(name) for name in ("start", "teacher")}
+    config = _configured(TrainConfig(), options)
+    with TrainingDisplay() as display:
+        result = run_training(
+            open_dataset(data), model_config, config, run, **files, progress=display
+        )
+    miou = result.report["miou"]
+    click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
+    click.echo(f"next: cclseg val {result.best} {data} --split test")
+
+
+def _configured(config: TrainConfig, options: dict[str, Any]) -> TrainConfig:
+    """Replaces the fields of a recipe that were given on the command line."""
+    changes = {name: value for name, value in options.items() if value is not None}
+    if changes.pop("no_pretrained"):
+        changes["pretrained"] = False
+    if "virtual_share" in changes:
+        share = changes.pop("virtual_share")
+        changes["augment"] = dataclasses.replace(config.augment, virtual_share=share)
+    return dataclasses.replace(config, **changes)

@@ -1,0 +1,468 @@
+"""The training loop: read it from top to bottom.
+
+A run lives in one folder: ``best.pt`` (the weight average with the best validation mIoU),
+``last.pt`` (everything needed to resume), ``metrics.csv``, ``curves.png``, TensorBoard events and
+``config.json``. Starting it again resumes where ``last.pt`` stands and ends with the weights of an
+uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from cclseg.errors import CclsegError, InputError
+from cclseg.evaluate import evaluate
+from cclseg.files import make_folder, replacing, write_json
+from cclseg.segmenter import Segmenter
+from cclseg.spec import ModelSpec
+
+from .backend import TorchBackend
+from .checkpoint import Checkpoint, load_checkpoint
+from .curves import plot_curves
+from .data import CropSampler
+from .losses import SegmentationLoss, class_weights
+from .models import CCLNet, ModelConfig
+from .models.encoders import EfficientNetLite0
+from .models.pretrained import load_imagenet_lite0
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cclseg.dataset import DatasetFolder
+
+    from .config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+_UNTIMED_STEPS, _TIMED_STEPS = 5, 10  # with a time budget, how the rest is planned
+_VALIDATION_TIME_SHARE = 0.12  # of a time budget
+_SAVE_EVERY = 50  # steps that a kill may cost
+_LARGEST_GRADIENT_NORM = 5.0
+
+
+class TrainingError(CclsegError, RuntimeError):
+    """Training cannot go on: the loss is not finite."""
+
+
+class Progress(Protocol):
+    """Receives what happens during a run; the command line draws it."""
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        """A step is done."""
+
+    def on_validation(self, step: int, report: dict[str, Any], *, is_best: bool) -> None:
+        """A validation is done; ``report`` is that of ``cclseg val --json``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        best: The checkpoint file with the best validation mIoU.
+        step: The step it was taken at.
+        report: Its validation figures.
+    """
+
+    best: Path
+    step: int
+    report: dict[str, Any]
+
+
+def train(
+    dataset: DatasetFolder,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    start: Path | None = None,
+    teacher: Path | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Trains a network on the split "train" and chooses the best weights on "val".
+
+    Args:
+        dataset: The data; checked as a whole first.
+        model_config: The network; its classes and bands are set from the data.
+        config: The recipe.
+        folder: Folder of the run; resumed where it holds a ``last.pt`` of the same configuration.
+        start: Checkpoint to begin from; weights whose shapes fit are taken over.
+        teacher: Checkpoint whose soft labels the network learns beside the true ones.
+        progress: Told of every step and validation.
+
+    Raises:
+        DatasetError: Files of the data are broken; all are named.
+        InputError: The folder holds a run of another configuration.
+        TrainingError: The loss is not finite; the batch is saved in the run's folder.
+    """
+    # Everything is read and checked before anything is written.
+    bands = dataset.check(("train", "val"))
+    samples = [dataset.load(stem) for stem in dataset.stems("train")]
+    sampler = CropSampler(
+        samples, dataset.class_names, ignore_index=dataset.ignore_index, config=config
+    )
+    model_config = dataclasses.replace(
+        model_config, num_classes=len(dataset.class_names), in_bands=bands
+    )
+    spec = _spec_for(dataset, model_config, sampler)
+    run = _Run(model_config, config, spec, sampler, start=start, teacher=teacher)
+    log = RunLog(folder)
+    last = folder / "last.pt"
+    if last.exists():
+        run.resume(load_checkpoint(last), last)
+    make_folder(folder)
+    log.start(run.step)
+    description = {"model": dataclasses.asdict(model_config), "train": dataclasses.asdict(config)}
+    write_json(folder / "config.json", description)
+
+    clock = _StepClock()
+    for images, masks in sampler.batches(run.step):
+        if run.step >= run.steps:
+            break
+        loss = run.train_step(images, masks, folder)
+        log.write("loss", run.step, loss)
+        log.write("lr", run.step, run.rate)
+        if progress:
+            progress.on_step(run.step, run.steps, loss)
+        if config.max_minutes and clock.is_ready(run.step):
+            run.steps = _affordable_steps(config, clock)
+        if run.step % config.val_every == 0 or run.step == run.steps:
+            report, is_best = run.validate(dataset, folder)
+            run.checkpoint(report, with_resume=True).save(last)
+            log.validation(run.step, report)
+            plot_curves(folder / "metrics.csv", folder / "curves.png")
+            if progress:
+                progress.on_validation(run.step, report, is_best=is_best)
+        elif run.step % _SAVE_EVERY == 0:
+            run.checkpoint({}, with_resume=True).save(last)
+            log.save()
+    log.close()
+    best = load_checkpoint(folder / "best.pt")
+    return TrainResult(folder / "best.pt", best.step, best.metrics)
+
+
+class _Run:
+    """The moving parts of a run: weights, their average, the optimiser, and where they stand.
+
+    Attributes:
+        step: Optimiser steps done.
+        steps: Steps planned.
+        rate: Learning rate of the latest step.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        config: TrainConfig,
+        spec: ModelSpec,
+        sampler: CropSampler,
+        *,
+        start: Path | None,
+        teacher: Path | None,
+    ) -> None:
+        self.step, self.steps, self.rate = 0, config.steps, 0.0
+        self._best_miou = -1.0
+        self._model_config, self._config, self._spec = model_config, config, spec
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(config.seed)
+        model = CCLNet(model_config)
+        self._encoder = model.encoder if isinstance(model.encoder, EfficientNetLite0) else None
+        if not config.pretrained:
+            self._encoder = None
+        if self._encoder:
+            load_imagenet_lite0(self._encoder)
+            self._encoder.freeze(config.frozen_stages)
+        if start:
+            _load_start(model, load_checkpoint(start), start)
+        self._model = _to_device(model, self._device)
+        self._average = copy.deepcopy(self._model).eval()
+        self._loss = SegmentationLoss(
+            class_weights(sampler.class_shares).to(self._device),
+            ignore_index=spec.ignore_index,
+            config=config.loss,
+        )
+        self._optimizer = torch.optim.AdamW(self._parameter_groups())
+        self._teacher = (
+            _to_device(load_checkpoint(teacher).build(), self._device) if teacher else None
+        )
+
+    def resume(self, last: Checkpoint, path: Path) -> None:
+        """Goes back to where an earlier start of the same run stopped."""
+        _check_same_run(last, self._model_config, self._config, path)
+        self.step, self.steps = last.step, last.resume["steps"]
+        self._best_miou = last.resume["best_miou"]
+        self._model.load_state_dict(last.resume["model"])
+        self._average.load_state_dict(last.weights)
+        self._optimizer.load_state_dict(last.resume["optimizer"])
+        logger.info("resuming %s at step %d of %d", path, self.step, self.steps)
+
+    def train_step(self, images: Tensor, masks: Tensor, folder: Path) -> float:
+        """Does one optimiser step and returns its loss."""
+        config = self._config
+        torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
+        self.rate = learning_rate(self.step, self.steps, config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate * group["scale"]
+        self._model.train()
+        if self._encoder:
+            is_early = self.step < config.freeze_norm_share * self.steps
+            _freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
+
+        images = images.to(self._device, memory_format=torch.channels_last)
+        masks = masks.to(self._device)
+        is_cuda = self._device.type == "cuda"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
+            teacher_logits = _soft_labels(self._teacher, images)
+            output = self._model(images)
+        loss = self._loss(output, masks, teacher_logits)
+        if not math.isfinite(loss.item()):
+            _save_batch(folder, images, masks)
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.step}; the batch is saved as "
+                f"{folder / 'bad_batch.pt'}; lower lr or look at these images"
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._model.parameters(), _LARGEST_GRADIENT_NORM)
+        self._optimizer.step()
+        decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+        update_average(self._average, self._model, decay=decay)
+        self.step += 1
+        return float(loss.item())
+
+    def validate(self, dataset: DatasetFolder, folder: Path) -> tuple[dict[str, Any], bool]:
+        """Measures the weight average on "val" and saves it where it is the best so far."""
+        report = validate(self._average, self._spec, dataset, "val")
+        is_best = report["miou"] is not None and report["miou"] > self._best_miou
+        if is_best:
+            self._best_miou = report["miou"]
+            self.checkpoint(report, with_resume=False).save(folder / "best.pt")
+        return report, is_best
+
+    def checkpoint(self, report: dict[str, Any], *, with_resume: bool) -> Checkpoint:
+        """Returns the state of the run, with or without what only a resumed run needs."""
+        resume = {
+            "steps": self.steps,
+            "best_miou": self._best_miou,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        return Checkpoint(
+            model_config=self._model_config,
+            train_config=self._config,
+            spec=self._spec,
+            weights=self._average.state_dict(),
+            step=self.step,
+            metrics=report,
+            resume=resume if with_resume else {},
+        )
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Splits parameters by learning-rate scale and weight decay."""
+        encoder_scale = self._config.encoder_lr_scale if self._encoder else 1.0
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        trained = ((n, p) for n, p in self._model.named_parameters() if p.requires_grad)
+        for name, parameter in trained:
+            scale = encoder_scale if name.startswith("encoder.") else 1.0
+            decay = self._config.weight_decay if parameter.ndim > 3 else 0.0
+            groups.setdefault((scale, decay), []).append(parameter)
+        return [
+            {"params": members, "scale": scale, "weight_decay": decay}
+            for (scale, decay), members in groups.items()
+        ]
+
+
+class _StepClock:
+    """Times a few steps after the first ones, which are slower than the rest."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+        self._first_step: int | None = None
+        self._first_s = 0.0
+        self.step_s = 0.0
+        self.elapsed_s = 0.0
+        self.step = 0
+
+    def is_ready(self, step: int) -> bool:
+        """Notes that a step is done; True once, when enough have been timed."""
+        now_s = time.monotonic()
+        if self._first_step is None:
+            self._first_step = step + _UNTIMED_STEPS
+        if step == self._first_step:
+            self._first_s = now_s
+        if step != self._first_step + _TIMED_STEPS:
+            return False
+        self.step, self.elapsed_s = step, now_s - self._start_s
+        self.step_s = (now_s - self._first_s) / _TIMED_STEPS
+        return True
+
+
+def _affordable_steps(config: TrainConfig, clock: _StepClock) -> int:
+    """Plans how many steps fit into the time budget, validations included."""
+    assert config.max_minutes is not None
+    left_s = config.max_minutes * 60 * (1 - _VALIDATION_TIME_SHARE) - clock.elapsed_s
+    steps = min(config.steps, clock.step + max(1, int(left_s / clock.step_s)))
+    logger.info("%.2f s a step: %d steps fit into %s min", clock.step_s, steps, config.max_minutes)
+    return steps
+
+
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """Linear warm-up, then ``lr (1 - progress) ** power``."""
+    warmup = min(config.warmup_steps, steps // 5)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return float(config.lr * (1 - (step - warmup) / max(steps - warmup, 1)) ** config.poly_power)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Moves the weight average towards the model: ``a <- decay a + (1 - decay) m``."""
+    source = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(source[name], 1 - decay)
+        else:
+            value.copy_(source[name])
+
+
+def validate(model: CCLNet, spec: ModelSpec, dataset: DatasetFolder, split: str) -> dict[str, Any]:
+    """Segments a split as the runtime would, tiles and blending included, and returns figures."""
+    with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
+        return evaluate(segmenter, dataset, split).report(spec.class_names)
+
+
+class RunLog:
+    """Writes a run's figures to ``metrics.csv`` and TensorBoard."""
+
+    _COLUMNS = ("step", "name", "value")
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / "metrics.csv"
+        self._tensorboard_dir = run / "tensorboard"
+        self._rows: list[tuple[int, str, float]] = []
+
+    def start(self, step: int) -> None:
+        """Takes over the rows of an earlier start of the run up to ``step``."""
+        if self._path.exists():
+            with self._path.open(newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            self._rows = [(int(s), n, float(v)) for s, n, v in rows if int(s) <= step]
+        self._tensorboard = SummaryWriter(self._tensorboard_dir, purge_step=step + 1)
+
+    def write(self, name: str, step: int, value: float) -> None:
+        """Notes one figure."""
+        self._rows.append((step, name, value))
+        self._tensorboard.add_scalar(name, value, step)
+
+    def validation(self, step: int, report: dict[str, Any]) -> None:
+        """Notes the figures of a validation."""
+        for name in ("miou", "accuracy", "macro_f1", "boundary_f"):
+            if report[name] is not None:
+                self.write(f"val/{name}", step, report[name])
+        for name, figures in report["per_class"].items():
+            if figures["iou"] is not None:
+                self.write(f"val/iou/{name}", step, figures["iou"])
+        self.save()
+
+    def save(self) -> None:
+        """Writes the file whole."""
+        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(self._COLUMNS)
+            writer.writerows(self._rows)
+
+    def close(self) -> None:
+        """Flushes TensorBoard."""
+        self._tensorboard.close()
+
+
+def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
+    bands = config.in_bands
+    names = ("red", "green", "blue") if bands == 3 else tuple(f"band{i + 1}" for i in range(bands))
+    trained_on = [dataset.root.resolve().name]
+    if sampler.config.augment.virtual_share:
+        trained_on.append("virtual flight")
+    if sampler.config.pretrained and config.encoder == "lite0":
+        trained_on.insert(0, "ImageNet-1k (encoder)")
+    return ModelSpec(
+        name=config.name,
+        class_names=dataset.class_names,
+        palette=dataset.palette,
+        bands=names,
+        mean=sampler.normalisation.mean,
+        std=sampler.normalisation.std,
+        ignore_index=dataset.ignore_index,
+        description=f"{config.name} for {', '.join(dataset.class_names)}",
+        trained_on=tuple(trained_on),
+    )
+
+
+def _to_device(model: CCLNet, device: torch.device) -> CCLNet:
+    """Moves a model, its weights laid out as the convolutions like them best."""
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _freeze_norms(module: nn.Module, *, only_of_frozen_weights: bool) -> None:
+    """Lets batch norms use their running statistics, all or those that are not trained."""
+    for child in module.modules():
+        is_norm = isinstance(child, nn.BatchNorm2d)
+        if is_norm and not (only_of_frozen_weights and child.weight.requires_grad):
+            child.eval()
+
+
+def _load_start(model: CCLNet, start: Checkpoint, path: Path) -> None:
+    """Takes over all weights of an earlier run whose shapes fit; at least the encoder's must."""
+    weights = model.state_dict()
+    fitting = {
+        name: value
+        for name, value in start.weights.items()
+        if name in weights and weights[name].shape == value.shape
+    }
+    missing = [name for name in weights if name.startswith("encoder.") and name not in fitting]
+    if missing:
+        raise InputError(
+            f"{path} is a {start.model_config.name}; {len(missing)} tensors of the encoder do not "
+            f"fit {model.config.name} (first: {missing[0]}); start from a run of the same model"
+        )
+    model.load_state_dict(weights | fitting)
+    logger.info("%d of %d tensors taken from %s", len(fitting), len(weights), path)
+
+
+@torch.no_grad()
+def _soft_labels(teacher: CCLNet | None, images: Tensor) -> Tensor | None:
+    if teacher is None:
+        return None
+    logits: Tensor = teacher(images)
+    return logits
+
+
+def _check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, path: Path) -> None:
+    """Refuses to continue a run with another recipe than it began with."""
+    before = dataclasses.asdict(last.model_config) | dataclasses.asdict(last.train_config)
+    now = dataclasses.asdict(model) | dataclasses.asdict(config)
+    changed = [key for key in now if json.dumps(before[key]) != json.dumps(now[key])]
+    if changed:
+        details = ", ".join(f"{key} was {before[key]}, is {now[key]}" for key in changed)
+        raise InputError(
+            f"{path} is of a run of another configuration ({details}); "
+            "use the old settings to resume it, or another folder"
+        )
+
+
+def _save_batch(folder: Path, images: Tensor, masks: Tensor) -> None:
+    with replacing(folder / "bad_batch.pt") as temporary:
+        torch.save({"images": images.cpu(), "masks": masks.cpu()}, temporary)
