@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .noise import Field
     from .plan import Points, Rgb
 
+SHORE, VERGE = 1, 2
+"""Reasons why nothing may be built on a pixel."""
+
 _SHIFT = 4  # fractional bits of coordinates
 
 
@@ -29,7 +32,7 @@ class Canvas:
         label: (N, N) uint8 class ids.
         albedo: (N, N, 3) uint8, blue, green, red reflectance.
         height_m: (N, N) float32 height above ground.
-        blocked: (N, N) uint8, not 0 where nothing may be built.
+        blocked: (N, N) uint8: SHORE or VERGE where nothing may be built, else 0.
     """
 
     def __init__(self, size_px: int, gsd_m: float) -> None:

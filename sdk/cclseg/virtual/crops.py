@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..frame import Image
 
 
-
 class CropSampler:
     """Cuts random crops out of a fixed pool of scenes.
 
@@ -29,7 +28,7 @@ class CropSampler:
 
     Args:
         seed: Of the pool.
-        worlds: Number of scenes in the pool; each takes about 20 MB at the default size.
+        worlds: Number of scenes in the pool; each takes about 17 MB at the default size.
         world_px: Side of a scene.
         desert_share: Probability of desert scenes.
 
@@ -41,7 +40,7 @@ class CropSampler:
     """
 
     def __init__(
-        self, *, seed: int = 0, worlds: int = 12, world_px: int = 2048, desert_share: float = 0.75
+        self, *, seed: int = 0, worlds: int = 20, world_px: int = 2048, desert_share: float = 0.75
     ) -> None:
         self._seed = seed
         self._pool: list[World | None] = [None] * worlds

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
     from .style import SceneStyle
 
+# Relative frequency of uses of built-up and of open blocks.
 _URBAN = {
-    "desert": {"villas": 6, "terraces": 2, "towers": 2.5, "apartments": 2, "industry": 2, "rings": 1.2},
-    "temperate": {"villas": 5, "terraces": 3, "towers": 0.7, "apartments": 2.5, "industry": 2, "rings": 0.6},
+    "desert": {
+        "villas": 6, "terraces": 2, "towers": 2.5, "apartments": 2, "industry": 2, "rings": 1.2,
+    },
+    "temperate": {
+        "villas": 5, "terraces": 3, "towers": 0.7, "apartments": 2.5, "industry": 2, "rings": 0.6,
+    },
 }  # fmt: skip
 _OPEN = {
-    "desert": {"empty": 5, "golf": 2, "park": 1.2, "fields": 0.4, "scrub": 1.2},
+    "desert": {"empty": 5, "golf": 2.4, "park": 1.4, "fields": 0.4, "scrub": 1.2},
     "temperate": {"fields": 6, "forest": 2.5, "park": 1.2, "empty": 0.6, "golf": 0.5},
 }
 
@@ -47,7 +52,7 @@ def draw_plan(rng: np.random.Generator, style: SceneStyle, extent_m: float) -> P
 def _draw_warp(rng: np.random.Generator, style: SceneStyle, extent_m: float) -> Warp:
     bend = {"grid": 0.0, "organic": 1.0, "radial": 0.35}[style.road_pattern]
     waves = []
-    for length_m, height_m in ((900.0, 55.0), (430.0, 14.0)):
+    for length_m, height_m in ((900.0, 46.0), (430.0, 10.0)):
         for _ in range(2):
             angle, phase = rng.uniform(0, 2 * np.pi, 2)
             number = 2 * np.pi / (length_m * rng.uniform(0.8, 1.25))
@@ -85,10 +90,20 @@ def _main_roads(
     for left, right in itertools.pairwise(xs):
         for top, bottom in itertools.pairwise(ys):
             yield from _cut(plan, Rect(left, top, right, bottom), rng, 2, target_m)
+    if plan.warp.ring_m is not None:
+        _centre(plan, whole)
     if has_highway and rng.random() < 0.75:
         _interchange(plan, (highway_x, cross_y), rng)
     else:
         plan.island((highway_x, cross_y), 24.0)
+
+
+def _centre(plan: Plan, whole: Rect) -> None:
+    """A green circle with a ring road, where the streets of a radial plan would meet."""
+    bottom = whole.top + 4
+    disc = Rect(whole.left, bottom - 0.15 * (whole.bottom - whole.top), whole.right, bottom)
+    plan.patch(disc.corners(), "park")
+    plan.road(np.array([(whole.left, whole.top), (whole.right, whole.top)]), "arterial", 17.0)
 
 
 def _cut(
@@ -119,24 +134,32 @@ def _road(plan: Plan, start: tuple[float, float], end: tuple[float, float], dept
 
 
 def _interchange(plan: Plan, centre: tuple[float, float], rng: np.random.Generator) -> None:
-    """A cloverleaf: four loops and four outer ramps."""
+    """A cloverleaf: four loops inside, four ramps outside."""
     x, y = centre
-    loop = rng.uniform(34, 48)
-    reach = loop + 26
-    plan.patch(circle(centre, reach * 2.3, 48), "verge")
-    for sx in (-1, 1):
-        for sy in (-1, 1):
-            ring = circle((x + sx * reach, y + sy * (reach - 8)), loop)
-            plan.road(np.vstack([ring, ring[:1]]), "lane", 7.5)
-            ramp = _arc(x + sx * 15, y + sy * reach * 2.6, x + sx * reach * 2.6, y + sy * 8)
-            plan.road(ramp, "lane", 7.5)
+    loop = rng.uniform(34, 46)
+    reach = 3.1 * loop + 60
+    corners = []
+    for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
+        ring = circle((x + sx * (loop + 17), y + sy * (loop + 7)), loop)
+        plan.road(np.vstack([ring, ring[:1]]), "lane", 7.0)
+        start, end = (x + sx * 17, y + sy * reach), (x + sx * reach, y + sy * 7)
+        bend = (x + sx * 0.44 * reach, y + sy * 0.44 * reach)
+        ramp = _curve(start, bend, end)
+        plan.road(ramp, "lane", 7.0)
+        corners.append(ramp[::-1] if sx * sy > 0 else ramp)
+    around = np.vstack(corners)
+    plan.patch(around + 6 * np.sign(around - centre), "verge")
 
 
-def _arc(x0: float, y0: float, x1: float, y1: float) -> Points:
-    """A curve from (x0, y0) along y to (x1, y1) along x."""
-    share = np.linspace(0, 1, 24)[:, None]
-    start, corner, end = np.array([x0, y0]), np.array([x0, y1]), np.array([x1, y1])
-    curve: Points = (1 - share) ** 2 * start + 2 * share * (1 - share) * corner + share**2 * end
+def _curve(
+    start: tuple[float, float], bend: tuple[float, float], end: tuple[float, float]
+) -> Points:
+    """A quadratic Bezier curve of 25 points."""
+    share = np.linspace(0, 1, 25)[:, None]
+    ends = np.array([start, bend, end])
+    curve: Points = (
+        (1 - share) ** 2 * ends[0] + 2 * share * (1 - share) * ends[1] + share**2 * ends[2]
+    )
     return curve
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .style import SceneStyle
 
 
+_SKY = 0.2  # share of the light on open ground that comes from the sky
+
+
 def sun_direction(style: SceneStyle) -> tuple[float, float]:
     """Unit vector in the scene (x right, y down) that points to the sun."""
     azimuth = np.deg2rad(style.sun_azimuth_deg)
@@ -73,10 +76,10 @@ def light_scene(
     around = cv2.GaussianBlur(small, (0, 0), 4.0 / gsd_m / 4 + 0.6)
     around = cv2.resize(around, height_m.shape[::-1], interpolation=cv2.INTER_LINEAR)
     sky = 1 - np.clip((around - height_m) * np.float32(0.035), 0, 0.45)
-    sun = (1 - cover) * np.float32(0.86)
+    sun = (1 - cover) * np.float32(1 - _SKY)
     image = np.empty_like(albedo)
     for channel, tint in enumerate((1.22, 1.06, 0.92)):
-        light = sun + sky * np.float32(0.2 * tint)
+        light = sun + sky * np.float32(_SKY * tint)
         image[:, :, channel] = np.clip(albedo[:, :, channel] * shade * light, 0, 255)
     return image
 

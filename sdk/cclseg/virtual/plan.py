@@ -20,10 +20,25 @@ Points = NDArray[np.float64]
 Rgb = tuple[int, int, int]
 """Red, green, blue in 0..255."""
 
+Part = tuple[float, float, float, float]
+"""Centre x, centre y, length and width of a rectangle in local metres."""
+
 RoadKind = Literal["highway", "arterial", "street", "lane", "track"]
 RoofKind = Literal["flat", "hip", "gable", "hall"]
 PatchKind = Literal[
-    "lawn", "soil", "crop", "paving", "parking", "golf", "park", "wild", "pool", "scrub", "verge"
+    "lawn",
+    "soil",
+    "crop",
+    "paving",
+    "parking",
+    "golf",
+    "park",
+    "wild",
+    "pool",
+    "scrub",
+    "verge",
+    "yard",
+    "graded",
 ]
 
 
@@ -97,12 +112,14 @@ class Patch:
         kind: Use.
         rgb: Colour, or None for that of the kind.
         furrow_rad: Direction of furrows or parking rows in the scene, None without.
+        shade: Factor on the colour.
     """
 
     outline: Points
     kind: PatchKind
     rgb: Rgb | None = None
     furrow_rad: float | None = None
+    shade: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +137,7 @@ class Building:
 
     centre: tuple[float, float]
     heading_rad: float
-    parts: tuple[tuple[float, float, float, float], ...]
+    parts: tuple[Part, ...]
     height_m: float
     roof: RoofKind
     rgb: Rgb
@@ -158,17 +175,17 @@ class Warp:
         turn = np.array([[cos, -sin], [sin, cos]])
         return np.asarray(local @ turn.T + self.centre)
 
-    def heading(self, point: tuple[float, float], angle_rad: float = 0.0) -> float:
-        """Direction in the scene of a direction at a point of the plan."""
-        step = 0.5
-        ends = np.array(
-            [
-                point,
-                (point[0] + step * np.cos(angle_rad), point[1] + step * np.sin(angle_rad)),
-            ]
-        )
-        start, end = self(ends)
-        return float(np.arctan2(end[1] - start[1], end[0] - start[0]))
+    def axis(self, point: tuple[float, float], angle_rad: float) -> tuple[float, float]:
+        """Where a direction at a point of the plan leads in the scene.
+
+        Returns:
+            The direction in the scene (radians) and the length of one plan metre there.
+        """
+        step_m = 0.5
+        step = (step_m * np.cos(angle_rad), step_m * np.sin(angle_rad))
+        start, end = self(np.array([point, (point[0] + step[0], point[1] + step[1])]))
+        dx, dy = float(end[0] - start[0]), float(end[1] - start[1])
+        return float(np.arctan2(dy, dx)), float(np.hypot(dx, dy)) / step_m
 
 
 @dataclass(slots=True)
@@ -177,7 +194,13 @@ class Plan:
 
     Attributes:
         warp: Map from plan space to the scene.
-        trees: (x, y, radius, height, tint) per tree in scene metres; tint in [0, 1].
+        roads: Strips, in any order.
+        patches: Pieces of ground; later ones lie on top.
+        buildings: Buildings; the first at a place wins.
+        trees: (n, 5) arrays of x, y, radius, height in metres and tint in [0, 1].
+        islands: x, y and radius of roundabouts.
+        parked: (n, 3) arrays of x, y in metres and heading of cars.
+        walls: Lines of garden walls.
     """
 
     warp: Warp
@@ -186,6 +209,8 @@ class Plan:
     buildings: list[Building] = field(default_factory=list)
     trees: list[Points] = field(default_factory=list)
     islands: list[tuple[float, float, float]] = field(default_factory=list)
+    parked: list[Points] = field(default_factory=list)
+    walls: list[Points] = field(default_factory=list)
 
     def road(self, points: Points, kind: RoadKind, width_m: float) -> None:
         """Adds a road along straight pieces."""
@@ -198,35 +223,52 @@ class Plan:
         *,
         rgb: Rgb | None = None,
         furrow_rad: float | None = None,
+        shade: float = 1.0,
     ) -> None:
         """Adds a piece of ground; ``furrow_rad`` is a direction in the plan."""
         if furrow_rad is not None:
             middle = outline.mean(axis=0)
-            furrow_rad = self.warp.heading((float(middle[0]), float(middle[1])), furrow_rad)
+            furrow_rad = self.warp.axis((float(middle[0]), float(middle[1])), furrow_rad)[0]
         closed = densified(np.vstack([outline, outline[:1]]))[:-1]
-        self.patches.append(Patch(self.warp(closed), kind, rgb, furrow_rad))
+        self.patches.append(Patch(self.warp(closed), kind, rgb, furrow_rad, shade))
 
     def building(
         self,
         centre: tuple[float, float],
-        parts: tuple[tuple[float, float, float, float], ...],
+        parts: tuple[Part, ...],
         height_m: float,
         *,
         roof: RoofKind = "flat",
         rgb: Rgb = (190, 186, 178),
         angle_rad: float = 0.0,
     ) -> None:
-        """Adds a building; its form is not bent."""
+        """Adds a building; it is stretched with its lot, by a third at most, but not bent."""
         (place,) = self.warp(np.array([centre]))
-        heading = self.warp.heading(centre, angle_rad)
+        heading, along = self.warp.axis(centre, angle_rad)
+        _, across = self.warp.axis(centre, angle_rad + np.pi / 2)
+        along, across = (min(max(s, 0.66), 1.33) for s in (along, across))
+        fitted = tuple(
+            (x * along, y * across, length * along, width * across) for x, y, length, width in parts
+        )
         self.buildings.append(
-            Building((float(place[0]), float(place[1])), heading, parts, height_m, roof, rgb)
+            Building((float(place[0]), float(place[1])), heading, fitted, height_m, roof, rgb)
         )
 
     def plant(self, xy: Points, radius_m: Points, height_m: Points, tint: Points) -> None:
         """Adds trees at (n, 2) plan coordinates."""
         if len(xy):
             self.trees.append(np.column_stack([self.warp(xy), radius_m, height_m, tint]))
+
+    def park(self, xy: Points, angle_rad: float) -> None:
+        """Adds parked cars at (n, 2) plan coordinates, all in one direction of the plan."""
+        if len(xy):
+            middle = xy.mean(axis=0)
+            heading, _ = self.warp.axis((float(middle[0]), float(middle[1])), angle_rad)
+            self.parked.append(np.column_stack([self.warp(xy), np.full(len(xy), heading)]))
+
+    def wall(self, points: Points) -> None:
+        """Adds a garden wall along straight pieces."""
+        self.walls.append(self.warp(densified(points)))
 
     def island(self, centre: tuple[float, float], radius_m: float) -> None:
         """Adds a roundabout: a ring road of 8 m around an island."""
@@ -242,6 +284,21 @@ def densified(points: Points, step_m: float = 8.0) -> Points:
         shares = np.arange(count)[:, None] / count
         pieces.append(start + shares * (end - start))
     return np.vstack([*pieces, points[-1:]])
+
+
+def placed(local: Points, centre: tuple[float, float], heading_rad: float) -> Points:
+    """Turns local points and moves them to a place."""
+    cos, sin = np.cos(heading_rad), np.sin(heading_rad)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.asarray(local @ turn.T + centre)
+
+
+def rectangle(centre: tuple[float, float], heading_rad: float, part: Part) -> Points:
+    """Corners of a part of something at a place."""
+    x, y, length, width = part
+    dx, dy = length / 2, width / 2
+    local = np.array([(x - dx, y - dy), (x + dx, y - dy), (x + dx, y + dy), (x - dx, y + dy)])
+    return placed(local, centre, heading_rad)
 
 
 def circle(centre: tuple[float, float], radius_m: float, count: int = 32) -> Points:

@@ -52,6 +52,10 @@ class Sensor:
         return np.ascontiguousarray(curves[:, None, :])
 
 
+IDEAL_SENSOR = Sensor(blur_px=0.0, vignette=0.0, noise=0.0)
+"""Returns the light as it is."""
+
+
 def random_sensor(rng: np.random.Generator) -> Sensor:
     """Draws a camera."""
     brightness = rng.uniform(0.85, 1.15)
