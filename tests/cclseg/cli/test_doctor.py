@@ -1,0 +1,106 @@
+"""What the doctor finds on this machine, and how the verb says it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cclseg import doctor
+from cclseg.doctor import diagnose
+from cclseg.machine import read_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cclseg.doctor import Diagnosis, Finding
+
+    from .conftest import Cclseg
+
+
+def _finding(diagnosis: Diagnosis, name: str, section: str) -> Finding:
+    (found,) = (f for f in diagnosis.sections[section] if f.name == name)
+    return found
+
+
+def test_installed_libraries_are_named_with_their_versions() -> None:
+    finding = _finding(diagnose(), "numpy", "libraries")
+    assert finding.state == "ok"
+    assert finding.detail.startswith(f"numpy {version('numpy')} ")
+
+
+def test_a_video_writer_counts_when_its_file_can_be_read() -> None:
+    pytest.importorskip("cv2")
+    finding = _finding(diagnose(), "MPEG-4 (mp4v)", "video")
+    assert (finding.state, finding.detail) == ("ok", "written and read back")
+
+
+def test_backends_run_the_bundled_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(doctor, "bundled_models", lambda: {"tiny": tiny_model})
+    diagnosis = diagnose()
+    assert _finding(diagnosis, "onnxruntime", "backends").detail == "ran tiny on cpu"
+    assert diagnosis.usable
+    assert diagnosis.verdict.startswith("ready: the bundled model runs on onnxruntime")
+    assert len(_finding(diagnosis, "tiny", "bundled models").detail.split("sha256 ")[1]) == 64
+
+
+def test_a_damaged_model_is_a_failure_of_every_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no model")
+    monkeypatch.setattr(doctor, "bundled_models", lambda: {"damaged": damaged})
+    diagnosis = diagnose()
+    finding = _finding(diagnosis, "onnxruntime", "backends")
+    assert finding.state == "failed"
+    assert "damaged.onnx" in finding.detail
+    assert not diagnosis.usable
+    assert diagnosis.verdict.startswith("not ready: no backend can run the bundled model")
+
+
+def test_the_diagnosis_is_plain_json() -> None:
+    diagnosis = diagnose()
+    content = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
+    assert content["verdict"] == diagnosis.verdict
+    assert set(content["sections"]) == set(diagnosis.sections)
+
+
+def test_codecs_that_complain_do_not_write_to_the_terminal() -> None:
+    pytest.importorskip("cv2")
+    code = "from cclseg.doctor import _try_video; print(len(list(_try_video())))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "4\n"
+    assert done.stderr == ""
+
+
+def test_it_ends_with_a_verdict_that_is_its_exit_code(cclseg: Cclseg) -> None:
+    result = cclseg("doctor")
+    verdict = result.stdout.splitlines()[-1]
+    assert verdict.startswith("ready: " if result.returncode == 0 else "not ready: ")
+    assert read_machine().cpu in result.stdout
+    assert result.stderr == ""
+
+
+def test_it_writes_json_to_a_file_beside_the_text(cclseg: Cclseg, tmp_path: Path) -> None:
+    result = cclseg("doctor", "--json", str(tmp_path / "doctor.json"))
+    content = json.loads((tmp_path / "doctor.json").read_text())
+    assert content["verdict"] == result.stdout.splitlines()[-1]
+    assert content["machine"]["cores"] == read_machine().cores
+
+
+def test_it_prints_json_alone_when_asked(cclseg: Cclseg) -> None:
+    assert set(json.loads(cclseg("doctor", "--json", "-").stdout)) == {
+        "machine", "sections", "usable", "verdict",
+    }  # fmt: skip
+
+
+def test_a_folder_that_is_not_there_is_an_error(cclseg: Cclseg, tmp_path: Path) -> None:
+    result = cclseg("doctor", "--json", str(tmp_path / "no" / "doctor.json"))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: cannot write")
