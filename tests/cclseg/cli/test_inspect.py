@@ -1,0 +1,62 @@
+"""The verb inspect."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Cclseg
+
+
+def test_it_says_what_a_model_is(cclseg: Cclseg, tiny_model: Path) -> None:
+    result = cclseg("inspect", str(tiny_model))
+    assert result.returncode == 0
+    lines = {line.split("  ")[0]: line for line in result.stdout.splitlines()}
+    assert lines["model"].split()[1:] == ["tiny,", "version", "1,", "fp32"]
+    assert lines["input"].split(maxsplit=1)[1].startswith("images (1, 3, 64, 64) float32")
+    assert lines["parity miou_drop"].split()[-1] == "0.25"
+    assert hashlib.sha256(tiny_model.read_bytes()).hexdigest() in result.stdout
+    assert "#e6553c" in result.stdout
+
+
+def test_its_json_holds_spec_and_graph(cclseg: Cclseg, tiny_model: Path) -> None:
+    content = json.loads(cclseg("inspect", str(tiny_model), "--json", "-").stdout)
+    assert content["spec"]["class_names"] == ["building", "land", "water"]
+    assert content["graph"]["op_counts"] == {"AveragePool": 1, "Conv": 1}
+    assert content["graph"]["parameters"] == 9
+    assert content["bytes"] == tiny_model.stat().st_size
+    assert content["spec_problem"] is None
+
+
+def test_a_foreign_model_is_shown_with_the_reason_why_it_does_not_run(
+    cclseg: Cclseg, foreign_model: Path
+) -> None:
+    result = cclseg("inspect", str(foreign_model), "--json", "-")
+    assert result.returncode == 0
+    content = json.loads(result.stdout)
+    assert content["spec"] is None
+    assert "does not say what its classes are" in content["spec_problem"]
+    assert content["graph"]["op_counts"] == {"AveragePool": 1, "Conv": 1}
+
+
+def test_a_model_cut_in_half_is_an_error_that_names_it(
+    cclseg: Cclseg, tiny_model: Path, tmp_path: Path
+) -> None:
+    whole = tiny_model.read_bytes()
+    half = tmp_path / "half.onnx"
+    half.write_bytes(whole[: len(whole) // 2])
+    result = cclseg("inspect", str(half))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "half.onnx" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_name_that_is_no_model_is_an_error(cclseg: Cclseg) -> None:
+    result = cclseg("inspect", "ccl-lite")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: no model 'ccl-lite'")
