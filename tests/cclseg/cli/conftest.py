@@ -29,6 +29,11 @@ def crash(colour):
     {}["no such key"]
 
 @click.command()
+def need():
+    """Need a library that is not there."""
+    import a_library.part
+
+@click.command()
 def wait():
     """Work for a minute."""
     click.echo("working")
@@ -60,6 +65,7 @@ _ENTRY_POINTS = """
 [cclseg.commands]
 refuse = plugged_in_verbs:refuse
 crash = plugged_in_verbs:crash
+need = plugged_in_verbs:need
 wait = plugged_in_verbs:wait
 flood = plugged_in_verbs:flood
 half = plugged_in_verbs:half
