@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _FOCAL_SHARE = 1.2
 # World pixels per frame pixel: a little finer than the frame, so that sampling does not alias.
 _OVERSAMPLING = 1.1
-# Side of the scene over the diagonal of a frame on the ground.
-_ROOM = 2.2
+# Side of the scene over the diagonal of a frame, and room to turn beyond it in world pixels.
+_ROOM, _TURN_PX = 1.9, 800
 _MAX_WORLD_PX = 8192
 
 
@@ -188,8 +188,8 @@ class VirtualFlight:
 
     @property
     def _world_px(self) -> int:
-        side = _ROOM * float(np.hypot(*self.frame_hw)) * _OVERSAMPLING
-        return max(2304, int(np.ceil(side / 64)) * 64)
+        side = _ROOM * float(np.hypot(*self.frame_hw)) * _OVERSAMPLING + _TURN_PX
+        return int(np.ceil(side / 64)) * 64
 
     def _ground_of_pixel(self, pose: Pose) -> Points:
         """(3, 3) homography from pixels of the frame to pixels of the scene."""
@@ -223,7 +223,7 @@ class VirtualFlight:
         if min(self.frame_hw) < 16 or self._world_px > _MAX_WORLD_PX:
             raise InputError(
                 f"frame_hw is {self.frame_hw}; expected sides from 16 px and a diagonal up to "
-                f"{int(_MAX_WORLD_PX / _ROOM / _OVERSAMPLING)} px"
+                f"{int((_MAX_WORLD_PX - _TURN_PX) / _ROOM / _OVERSAMPLING)} px"
             )
         if not 0.15 <= self.gsd_m <= 3:
             raise InputError(f"gsd_m is {self.gsd_m}; expected 0.15 to 3 metres")
