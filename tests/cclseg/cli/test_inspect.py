@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING
+
+import pytest
+
+from cclseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +59,27 @@ def test_a_model_cut_in_half_is_an_error_that_names_it(
     assert result.stderr.startswith("error: ")
     assert "half.onnx" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_checkpoint_is_read_by_the_plug_in_of_the_trainer(cclseg: Cclseg, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from cclseg_trainer.checkpoint import Checkpoint
+    from cclseg_trainer.config import TrainConfig
+    from cclseg_trainer.models import VARIANTS, CCLNet
+
+    shape = dataclasses.replace(VARIANTS["ccl-nano"], num_classes=2)
+    checkpoint = Checkpoint(
+        model_config=shape,
+        train_config=TrainConfig(),
+        spec=ModelSpec(name="ccl-nano", class_names=("dry", "wet"), input_hw=(64, 64)),
+        weights=CCLNet(shape).state_dict(),
+        step=0,
+        metrics={},
+    )
+    checkpoint.save(tmp_path / "best.pt")
+    content = json.loads(cclseg("inspect", str(tmp_path / "best.pt"), "--json", "-").stdout)
+    assert content["spec"]["class_names"] == ["dry", "wet"]
+    assert content["graph"] is None
 
 
 def test_a_name_that_is_no_model_is_an_error(cclseg: Cclseg) -> None:
