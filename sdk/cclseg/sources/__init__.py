@@ -16,7 +16,13 @@ __all__ = ["SCHEMES", "OnFrameError", "Source", "open_source"]
 _LATER_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "v4l2", "csi", "gst", "udp"})
 
 
-SCHEMES: dict[str, Callable[[str], Source]] = {}
+def _open_virtual(text: str) -> Source:
+    from .virtual import VirtualSource
+
+    return VirtualSource.from_text(text)
+
+
+SCHEMES: dict[str, Callable[[str], Source]] = {"virtual": _open_virtual}
 """What opens a source written as ``scheme:rest``, by scheme; it gets the whole text."""
 
 
@@ -24,7 +30,8 @@ def open_source(source: str | Path) -> Source:
     """Opens frames by what the text names.
 
     Args:
-        source: An image, a folder of images, a pattern such as ``flight/*.jpg``, or a video file.
+        source: An image, a folder of images, a pattern such as ``flight/*.jpg``, a video file, or
+            ``virtual:seed=7,frames=100,size=1280x720`` for a virtual flight.
 
     Returns:
         A context manager that yields :class:`~cclseg.frame.Frame`.
@@ -44,7 +51,7 @@ def open_source(source: str | Path) -> Source:
     if scheme and scheme[1] in _LATER_SCHEMES:
         raise SourceError(
             f"{text}: cameras and streams are not read by this version; expected an image, a "
-            "folder, a pattern or a video file"
+            "folder, a pattern, a video file or virtual:"
         )
     return _open_path(Path(source), text)
 

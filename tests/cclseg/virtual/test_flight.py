@@ -28,7 +28,7 @@ def flight_over(flight, image):
 def test_frames_come_in_order_with_their_truth(flight):
     frames = list(flight)
     assert [frame.index for frame in frames] == list(range(12)) == list(range(len(flight)))
-    assert [frame.timestamp_s for frame in frames] == [float(i) for i in range(12)]
+    assert [frame.timestamp_s for frame in frames] == pytest.approx([0.4 * i for i in range(12)])
     for frame in frames:
         assert frame.image.shape == (120, 160, 3)
         assert frame.mask.shape == (120, 160)
