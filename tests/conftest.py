@@ -1,0 +1,23 @@
+"""Fixtures of all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from networks import write_brightest_band
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real images and videos beside the checkout."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CCLSEG_TEST_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent (set CCLSEG_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory):
+    """A model file that tells the brightest colour of 32 x 32 tiles; see tests/support."""
+    return write_brightest_band(tmp_path_factory.mktemp("network") / "brightest.onnx")
