@@ -68,6 +68,8 @@ def prefetched(items: Iterable[T], *, ahead: int) -> Generator[T, None, None]:
         except BaseException as error:
             failure.append(error)
         finally:
+            if isinstance(items, Generator):  # it may hold a file open
+                items.close()
             channel.close()
 
     thread = threading.Thread(target=fetch, name="cclseg-prefetch", daemon=True)

@@ -164,6 +164,8 @@ def _open_fastest(
         raise failures[0]
     for failure in failures:
         _log.warning("%s: %s; using %s", path.name, failure, opened[0].name)
+    if len(opened) == 1:
+        return opened[0]
     tile_ms = measured_ms(opened)
     fastest = min(opened, key=lambda backend: tile_ms[backend.name])
     _log.info(
