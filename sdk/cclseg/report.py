@@ -63,7 +63,7 @@ section { margin-top: 2.6rem; }
   padding: 1.1rem 1.2rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .45rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: nowrap; }
 th { color: var(--soft); font-weight: 500; font-size: .88rem; }
 tr:last-child td { border-bottom: 0; }
 tbody tr.total td { font-weight: 650; }
@@ -96,7 +96,7 @@ code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 @media (max-width: 620px) { main { padding: 1.6rem .9rem 3rem; } .bar { display: none; }
   .sheet { grid-template-columns: repeat(2, 1fr); } .sheet .head { display: none; }
   th, td { padding: .4rem .4rem; font-size: .92rem; } dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: .55rem; } }
+  dd { margin-bottom: .55rem; } svg text { font-size: 24px; } }
 @media print { .card, .tile { break-inside: avoid; } }
 """
 
@@ -264,18 +264,18 @@ def line_plot(series: Sequence[Series], *, x_label: str, x_step: float = 1.0) ->
         value = (count - 1) * x_step * place / 4
         drawn.append(
             element("text", f"{value:g}" if value >= 10 or value == int(value) else f"{value:.1f}",
-                    x=x, y=top + height + 20, text_anchor="middle")
+                    x=x, y=top + height + 22, text_anchor="middle")
         )  # fmt: skip
     for index, line in reversed(list(enumerate(series))):
         path = _path(line.values, count, (left, top, width, height))
         drawn.append(element("path", class_=f"line s{index}", d=path))
-    drawn.append(element("text", x_label, x=left + width, y=top + height + 40, text_anchor="end"))
+    drawn.append(element("text", x_label, x=left + width, y=top + height + 52, text_anchor="end"))
     names = (
         element("span", element("span", class_=f"swatch k{index}"), line.name)
         for index, line in enumerate(series)
     )
     plot = element(
-        "svg", *drawn, viewBox=f"0 0 {left + width + 16} {top + height + 46}", role="img",
+        "svg", *drawn, viewBox=f"0 0 {left + width + 16} {top + height + 58}", role="img",
         aria_label=", ".join(line.name for line in series),
     )  # fmt: skip
     return element("div", element("div", *names, class_="legend"), plot, class_="card")
