@@ -37,7 +37,7 @@ _SHOWN_FAILURES = 20
 @click.option("--overlap", type=click.FloatRange(0, 0.9), help="Share that tiles have in common.")
 @json_option
 @click.pass_context
-def predict(  # noqa: PLR0913 - one argument per option
+def predict(
     ctx: click.Context,
     *,
     source: str,
