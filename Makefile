@@ -17,7 +17,7 @@ demo: $(VENV)/runtime.stamp
 	$(BIN)/cclseg demo -o demo
 
 test: $(VENV)/develop.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/develop.stamp
 	$(BIN)/ruff format --check
