@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from networks import brightest_band_spec, write_brightest_band
 
 from cclseg import errors
 from cclseg.cli import app as program
@@ -58,22 +59,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for _ in range(3):
         writer.write(noise)
     writer.release()
-    _write_network(tmp_path / "network.onnx")
+    spec = brightest_band_spec(tile_hw=(64, 64))
+    write_brightest_band(tmp_path / "network.onnx", spec, metadata={})
     return tmp_path
-
-
-def _write_network(path: Path) -> None:
-    """Writes an ONNX network without metadata whose logits are its channels."""
-    onnx = pytest.importorskip("onnx")
-    make, floats = onnx.helper, onnx.TensorProto.FLOAT
-    pool = make.make_node("AveragePool", ["x"], ["y"], kernel_shape=[4, 4], strides=[4, 4])
-    graph = make.make_graph(
-        [pool],
-        "pool",
-        [make.make_tensor_value_info("x", floats, [1, 3, 64, 64])],
-        [make.make_tensor_value_info("y", floats, [1, 3, 16, 16])],
-    )
-    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8), path)
 
 
 def _need_bundled(text: str) -> None:

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -74,6 +75,7 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+@lru_cache(maxsize=1)
 def find_verbs() -> dict[str, EntryPoint]:
     """Returns every verb by name: those of the runtime, and those that installed packages offer."""
     plug_ins = {verb.name: verb for verb in entry_points(group=COMMANDS_GROUP)}
