@@ -114,7 +114,7 @@ class Segmentation:
         colours = self._colours()
         if classless.any():
             colours[classless] = frame[classless]
-        blended = np.empty_like(frame)
+        blended = np.empty(frame.shape, np.uint8)
         cv2.addWeighted(frame, 1 - alpha, colours, alpha, 0, dst=blended)
         if alpha:
             cv2.copyTo(colours, self._borders(), blended)

@@ -45,6 +45,12 @@ def test_an_overlay_of_no_opacity_is_the_frame(quarters):
     np.testing.assert_array_equal(result_of(quarters).overlay(frame, alpha=0), frame)
 
 
+def test_views_of_frames_are_drawn_on_too(quarters):
+    frame = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    drawn = result_of(quarters).overlay(frame[:, :, ::-1])
+    np.testing.assert_array_equal(drawn, result_of(quarters).overlay(frame[:, :, ::-1].copy()))
+
+
 @pytest.mark.parametrize(
     "frame", [np.zeros((20, 21, 3), np.uint8), np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3))]
 )

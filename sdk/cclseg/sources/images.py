@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError, SourceError
 from ..frame import Frame, Image
 from ..image_files import IMAGE_SUFFIXES, RASTER_SUFFIXES, read_image
@@ -83,7 +85,7 @@ def _read_frame(path: Path) -> Image:
     """Reads an image as a frame: three bands in OpenCV order, other numbers as they are stored."""
     image = read_image(path)
     if path.suffix.lower() in RASTER_SUFFIXES and image.shape[2] == 3:
-        return image[:, :, ::-1]
+        return np.ascontiguousarray(image[:, :, ::-1])
     return image
 
 
