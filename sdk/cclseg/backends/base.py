@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import BackendError, InputError, SpecError
+from ..machine import read_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ def usable_threads(threads: int | None) -> int:
         InputError: Fewer than one.
     """
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        return read_machine().cores
     if threads < 1:
         raise InputError(f"threads={threads}; expected 1 or more, or None for all processors")
     return threads
