@@ -266,7 +266,8 @@ def _check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder) -> None:  
     expected = f"(H, W, {len(spec.bands)}) uint8"
     if frame is None:
         raise InputError(
-            f"the frame is None, as cv2.imread returns for no image; got no {expected}"
+            f"the frame is None; expected {expected} (cv2.imread returns None for a file that it "
+            "cannot read: check its path)"
         )
     if not isinstance(frame, np.ndarray):
         raise InputError(

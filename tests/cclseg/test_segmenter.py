@@ -109,7 +109,7 @@ def test_stages_are_timed(segment):
 @pytest.mark.parametrize(
     ("frame", "advice"),
     [
-        (None, "cv2.imread returns"),
+        (None, "cv2.imread returns None"),
         ([[1, 2, 3]], "expected a numpy array"),
         (np.zeros((8, 8), np.uint8), "COLOR_GRAY2BGR"),
         (np.zeros((8, 8, 1), np.uint8), "COLOR_GRAY2BGR"),
@@ -223,6 +223,7 @@ def test_a_closed_segmenter_says_so(network):
         segmenter(colour_patches((32, 32)))
 
 
+@pytest.mark.real_data
 def test_backends_agree_on_a_real_frame(network, real_data):
     image = cv2.imread(str(real_data / "dubai" / "images" / "tile2_part005.jpg"))
     masks = []
