@@ -16,8 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: $(VENV)/runtime.stamp
 	$(BIN)/cclseg demo -o demo
 
+# The tests share the processors among themselves: libraries that take all of them for each test
+# spend ten times the processor time waiting for one another.
 test: $(VENV)/develop.stamp
-	$(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/develop.stamp
 	$(BIN)/ruff format --check
