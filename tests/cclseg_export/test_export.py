@@ -102,15 +102,15 @@ def test_the_file_says_everything_about_itself():
     assert not any("/" in value and "home" in value for value in metadata.values())
 
 
-def test_calibrated_ranges_hold_the_images_and_are_symmetric(dataset):
+def test_calibrated_ranges_are_symmetric_and_that_of_the_input_is_lossless(dataset):
     checkpoint = _checkpoint("ccl-nano")
     tiles = calibration_tiles(dataset.root, checkpoint.spec, most=8)
-    ranges = calibrate(to_onnx(checkpoint), tiles)
+    ranges = calibrate(to_onnx(checkpoint), tiles, spec=checkpoint.spec)
     low, high = (float(v) for v in ranges.data["images"].range_value)
-    assert high == pytest.approx(max(float(np.abs(t).max()) for t in tiles))
-    assert low == pytest.approx(-high)
-    lows = [float(data.range_value[0]) for data in ranges.data.values()]
-    highs = [float(data.range_value[1]) for data in ranges.data.values()]
+    assert (low, high) == (-127 / 128, 1)  # 255 steps of 1/128: every pixel value is kept
+    measured = [data for name, data in ranges.data.items() if name != "images"]
+    lows = [float(data.range_value[0]) for data in measured]
+    highs = [float(data.range_value[1]) for data in measured]
     assert all(lo in (0, -hi) for lo, hi in zip(lows, highs, strict=True))
 
 
@@ -118,7 +118,7 @@ def test_cpu_file_pairs_unsigned_activations_with_signed_weights(dataset):
     checkpoint = _checkpoint("ccl-nano")
     model = to_onnx(checkpoint)
     tiles = calibration_tiles(dataset.root, checkpoint.spec, most=8)
-    quantized = to_int8_for_cpu(model, calibrate(model, tiles))
+    quantized = to_int8_for_cpu(model, calibrate(model, tiles, spec=checkpoint.spec))
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
     points = [
         stored[node.input[2]] for node in quantized.graph.node if node.op_type == "QuantizeLinear"
@@ -130,11 +130,27 @@ def test_cpu_file_pairs_unsigned_activations_with_signed_weights(dataset):
     assert all(kernel.dtype == np.int8 for kernel in kernels)
 
 
+def test_a_layer_kept_in_floating_point_keeps_its_activation(dataset):
+    checkpoint = _checkpoint("ccl-lite0")
+    model = to_onnx(checkpoint)
+    tiles = calibration_tiles(dataset.root, checkpoint.spec, most=8)
+    convolutions = tuple(node.name for node in model.graph.node if node.op_type == "Conv")
+    ranges = calibrate(model, tiles, spec=checkpoint.spec)
+    kept = to_int8_for_cpu(model, ranges, keep_float=convolutions)
+    session, reference = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
+        for m in (kept, model)
+    )
+    found, expected = (s.run(None, {"images": tiles[0]})[0] for s in (session, reference))
+    # Only additions and shuffles are quantised: a lost activation would change far more.
+    assert np.square(found - expected).mean() < 0.01 * np.square(expected).mean()
+
+
 def test_too_few_tiles_are_refused(dataset):
     checkpoint = _checkpoint("ccl-nano")
     tiles = calibration_tiles(dataset.root, checkpoint.spec, most=3)
     with pytest.raises(InputError, match="got 3 tiles; expected at least 8"):
-        calibrate(to_onnx(checkpoint), tiles)
+        calibrate(to_onnx(checkpoint), tiles, spec=checkpoint.spec)
 
 
 def _export(tmp_path, dataset, **options):
