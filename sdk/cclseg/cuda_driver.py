@@ -200,6 +200,21 @@ class Module:
         self.close()
 
 
+def device_capabilities() -> list[tuple[int, int]]:
+    """Returns the compute capability of each CUDA device, none where there is no driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    return [
+        (_device_attribute(device, _CAPABILITY_MAJOR), _device_attribute(device, _CAPABILITY_MINOR))
+        for device in map(ctypes.c_int, range(count.value))
+    ]
+
+
 def current_capability() -> tuple[int, int]:
     """Returns the compute capability of the current context's device."""
     return _attribute(_CAPABILITY_MAJOR), _attribute(_CAPABILITY_MINOR)
@@ -211,8 +226,13 @@ def current_multiprocessors() -> int:
 
 
 def _attribute(number: int) -> int:
-    device, value = ctypes.c_int(), ctypes.c_int()
+    device = ctypes.c_int()
     _call_driver("cuCtxGetDevice", ctypes.byref(device))
+    return _device_attribute(device, number)
+
+
+def _device_attribute(device: ctypes.c_int, number: int) -> int:
+    value = ctypes.c_int()
     _call_driver("cuDeviceGetAttribute", ctypes.byref(value), number, device)
     return value.value
 

@@ -1,5 +1,6 @@
-// Chooses the kernel, the blocks and the shared memory for a correlation. correlation_cuda.py plans
-// the same launches for callers without a C++ compiler; a test compares the two.
+// Chooses the kernel, the blocks and the shared memory for a correlation, and launches it: on a
+// GPU, or emulated where the file is compiled as plain C++. correlation_cuda.py plans the same
+// launches for callers without a C++ compiler; a test compares the two.
 
 #pragma once
 
@@ -7,6 +8,12 @@
 #include <climits>
 
 #include "local_correlation.cu"
+
+#if defined(__CUDACC__)
+#include <cuda_runtime_api.h>
+#else
+using cudaStream_t = struct CUstream_st*;
+#endif
 
 namespace cclseg {
 
@@ -67,6 +74,36 @@ inline Launch plan_launch(CorrelationParams& params, MapType type, int multiproc
   return {radius, kTileColumns / kPixels, rows, high,
           blocks > INT_MAX ? 0 : static_cast<int>(blocks),
           params.stage_steps * step_bytes + square_bytes};
+}
+
+inline int count_multiprocessors() {
+#if defined(__CUDACC__)
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) == cudaSuccess &&
+      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess)
+    return count;
+  cudaGetLastError();  // no device: the caller only plans
+#endif
+  return 2;
+}
+
+// Returns what went wrong, or null. Does not wait for the result.
+inline const char* run(const CorrelationParams& params, MapType type, const Launch& launch,
+                       const void* a, const void* b, void* out, cudaStream_t stream) {
+  const Kernel kernel = find_kernel(type, launch.radius);
+#if defined(__CUDACC__)
+  kernel<<<launch.blocks, dim3(launch.threads_x, launch.threads_y, launch.threads_z),
+           launch.shared_bytes, stream>>>(params, a, b, out);
+  const cudaError_t status = cudaGetLastError();
+  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+#else
+  static_cast<void>(stream);
+  const bool met = emulation::run(launch.blocks,
+                                  {launch.threads_x, launch.threads_y, launch.threads_z},
+                                  static_cast<size_t>(launch.shared_bytes), false,
+                                  [=] { kernel(params, a, b, out); });
+  return met ? nullptr : "threads of a block did not meet at the same barriers";
+#endif
 }
 
 }  // namespace cclseg
