@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclseg.correlation import local_correlation
-from cclseg.correlation_cuda import Correlation, plan_launch
-from cclseg.errors import InputError
+from cclseg.correlation_cuda import Correlation, CudaCorrelation, kernel_source, plan_launch
+from cclseg.cuda_driver import Nvrtc, device_capabilities
+from cclseg.errors import CudaError, InputError, MissingDependencyError
 
 pytestmark = pytest.mark.skipif(
     not cuda_emulation.has_compiler(), reason="no g++ to compile the emulation"
@@ -179,3 +180,59 @@ def test_no_byte_is_read_or_written_out_of_bounds(tmp_path):
 def _compiler_file(name):
     asked = ["g++", f"-print-file-name={name}"]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def nvrtc():
+    try:
+        return Nvrtc()
+    except MissingDependencyError as error:
+        pytest.skip(f"{error} (group test-trt)")
+
+
+class TestNvrtc:
+    def test_compiles_the_kernels_for_an_orin(self, nvrtc):
+        cubin = nvrtc.compile(kernel_source(), capability=(8, 7))
+        assert cubin.startswith(b"\x7fELF")
+        for map_type in ("f32", "f16", "s8"):
+            for radius in range(5):
+                assert f"cclseg_correlation_{map_type}_r{radius}".encode() in cubin
+
+    def test_says_what_is_wrong_with_a_source(self, nvrtc):
+        with pytest.raises(CudaError, match='identifier "unknown" is undefined'):
+            nvrtc.compile("int value = unknown;", capability=(8, 7))
+
+    def test_refuses_devices_that_it_does_not_know(self, nvrtc):
+        with pytest.raises(CudaError, match="gpu-architecture=sm_11"):
+            nvrtc.compile("", capability=(1, 1))
+
+    def test_a_missing_library_is_named(self, tmp_path):
+        with pytest.raises(MissingDependencyError, match=r"nothing\.so"):
+            Nvrtc(tmp_path / "nothing.so")
+
+
+def test_without_a_device_the_kernels_say_so():
+    if device_capabilities():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(CudaError, match="libcuda"):
+        CudaCorrelation()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"shape": (1, 4, 3)}, "expected \\(N, C, H, W\\)"),
+        ({"shape": (1, 4, 0, 3)}, "none of them 0"),
+        ({"out_type": "float16"}, "expected a result of the maps' type"),
+        ({"packed": True}, "packs for int8 alone"),
+    ],
+)
+def test_problems_that_no_kernel_computes_are_refused(options, reason):
+    with pytest.raises(InputError, match=reason):
+        Correlation(**{"shape": (1, 4, 3, 5), "radius": 1} | options)
+
+
+def test_maps_that_need_too_many_blocks_are_refused():
+    what = Correlation((60000, 64, 4096, 4096), radius=4)
+    with pytest.raises(InputError, match="too large for one launch"):
+        plan_launch(what, multiprocessors=132, pointers=(0, 0, 0))

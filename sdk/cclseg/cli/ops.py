@@ -27,6 +27,15 @@ def ops() -> None:
 
 @ops.command()
 @click.option("--cpu", is_flag=True, help="For ONNX Runtime and OpenVINO; the default.")
+@click.option("--tensorrt", is_flag=True, help="The plugin for TensorRT; needs nvcc and minutes.")
+@click.option(
+    "--arch",
+    "architectures",
+    type=int,
+    multiple=True,
+    help="Compute capability for the plugin, without the point (87 for Orin); may be repeated "
+    "[default: this machine's devices, else all that nvcc knows].",
+)
 @click.option(
     "-o",
     "--output",
@@ -34,19 +43,24 @@ def ops() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the libraries [default: $CCLSEG_NATIVE_DIR, else the user's cache folder].",
 )
-def build(cpu: bool, folder: Path | None) -> None:
-    """Compile, and print the paths of the libraries.
+def build(cpu: bool, tensorrt: bool, architectures: tuple[int, ...], folder: Path | None) -> None:
+    """Compile, and print the paths of the libraries, the plugin's last.
 
     The backends find libraries in the default folder by themselves; for another folder set
     CCLSEG_NATIVE_DIR when they run.
     """
-    from ..ops_build import build_cpu
+    from ..native_build_tensorrt import build_tensorrt
+    from ..ops_build import build_cpu, native_folder
 
-    del cpu  # there is nothing else to choose yet
-    with _progress() as progress:
-        libraries = build_cpu(folder, progress=progress)
-    for path in libraries.values():
-        click.echo(path)
+    if architectures and not tensorrt:
+        raise click.UsageError("--arch is for the plugin; add --tensorrt")
+    if cpu or not tensorrt:
+        with _progress() as progress:
+            libraries = build_cpu(folder, progress=progress)
+        for path in libraries.values():
+            click.echo(path)
+    if tensorrt:
+        click.echo(build_tensorrt(folder or native_folder(), architectures=architectures or None))
 
 
 @contextmanager
