@@ -5,11 +5,13 @@
 //   plugin_driver LIBRARY [FIELD=VALUE...] formats TYPE
 //   plugin_driver LIBRARY [FIELD=VALUE...] fields
 //   plugin_driver LIBRARY [FIELD=VALUE...] run TYPE FORMAT N C H W IN OUT [SAMPLES]
+//   plugin_driver device
+//   plugin_driver copy BYTES SAMPLES
 //
 // TYPE and FORMAT are TensorRT's numbers. run reads both maps, one after the other, from the file
 // IN, and writes the result to OUT; compiled by nvcc it works in the memory of the GPU and prints
 // the microseconds of SAMPLES further runs. A FIELD is an integer, or a float where VALUE has a
-// point.
+// point. device prints the name of the GPU, copy the microseconds of copies within its memory.
 
 #include <dlfcn.h>
 
@@ -235,10 +237,9 @@ size_t bytes_of(const PluginTensorDesc& tensor) {
   return bytes;
 }
 
-void print_microseconds(IPluginV3OneRuntime& runtime, const PluginTensorDesc* in,
-                        const PluginTensorDesc* out, const void* const* inputs,
-                        void* const* outputs, int samples) {
 #if defined(__CUDACC__)
+template <class Work>
+void print_microseconds(int samples, Work work) {
   cudaStream_t stream;
   cudaEvent_t begin, end;
   cudaStreamCreate(&stream);
@@ -246,19 +247,35 @@ void print_microseconds(IPluginV3OneRuntime& runtime, const PluginTensorDesc* in
   cudaEventCreate(&end);
   for (int i = -20; i < samples; ++i) {  // the first runs warm up
     cudaEventRecord(begin, stream);
-    runtime.enqueue(in, out, inputs, outputs, nullptr, stream);
+    work(stream);
     cudaEventRecord(end, stream);
     cudaEventSynchronize(end);
     float milliseconds = 0;
     cudaEventElapsedTime(&milliseconds, begin, end);
     if (i >= 0) std::printf("%.3f\n", 1e3 * milliseconds);
   }
-#else
-  static_cast<void>(runtime), static_cast<void>(in), static_cast<void>(out);
-  static_cast<void>(inputs), static_cast<void>(outputs);
-  if (samples != 0) fail("only a GPU is timed");
-#endif
 }
+
+void print_device() {
+  cudaDeviceProp properties;
+  if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) fail("no CUDA device");
+  std::printf("%s\n", properties.name);
+}
+
+void print_copies(size_t bytes, int samples) {
+  Memory from(bytes), to(bytes);
+  print_microseconds(samples, [&](cudaStream_t stream) {
+    cudaMemcpyAsync(to.data, from.data, bytes, cudaMemcpyDeviceToDevice, stream);
+  });
+}
+#else
+template <class Work>
+void print_microseconds(int samples, Work) {
+  if (samples != 0) fail("only a GPU is timed");
+}
+void print_device() { fail("compiled for the CPU"); }
+void print_copies(size_t, int) { fail("only a GPU is timed"); }
+#endif
 
 void run(Creator& creator, IPluginV3& built, char** arguments, int samples) {
   const std::unique_ptr<IPluginV3> loaded = store_and_load(creator, built);
@@ -298,10 +315,15 @@ void run(Creator& creator, IPluginV3& built, char** arguments, int samples) {
   std::vector<char> values(out_bytes);
   result.read(values.data(), out_bytes);
   std::ofstream(arguments[7], std::ios::binary).write(values.data(), out_bytes);
-  print_microseconds(*runtime, in, out, inputs, outputs, samples);
+  print_microseconds(samples, [&](cudaStream_t stream) {
+    runtime->enqueue(in, out, inputs, outputs, nullptr, stream);
+  });
 }
 
 int main(int count, char** arguments) {
+  if (count == 2 && std::strcmp(arguments[1], "device") == 0) return print_device(), 0;
+  if (count == 4 && std::strcmp(arguments[1], "copy") == 0)
+    return print_copies(std::strtoull(arguments[2], nullptr, 10), std::atoi(arguments[3])), 0;
   if (count < 3) fail("expected a library and a command");
   Creator creator(arguments[1]);
   std::vector<std::pair<std::string, std::string>> fields;
