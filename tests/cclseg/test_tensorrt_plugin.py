@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cuda_emulation
 import numpy as np
@@ -41,12 +42,17 @@ def driver(folder):
 
 @pytest.fixture(scope="session")
 def compiled_plugin(folder):
-    """The plugin as nvcc compiles it, for one architecture."""
+    """The plugin as the command line compiles it with nvcc, for one architecture."""
     try:
         find_nvcc()
     except BackendError as error:
         pytest.skip(str(error))
-    return build_tensorrt(folder, architectures=[87])
+    verb = ["ops", "build", "--tensorrt", "--arch", "87", "-o", str(folder)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "cclseg", *verb], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    return Path(answer.stdout.splitlines()[-1])
 
 
 class PluginContract(CorrelationContract):
