@@ -224,7 +224,7 @@ def attach_function(model: onnx.ModelProto) -> onnx.ModelProto:
         The model, checked; unchanged where it holds no correlation.
 
     Raises:
-        InputError: The maps of its nodes have different types.
+        InputError: The maps of its nodes have different types, or its operator set is too old.
     """
     nodes = correlation_nodes(model)
     if not nodes:
@@ -239,6 +239,7 @@ def attach_function(model: onnx.ModelProto) -> onnx.ModelProto:
     reach = max(entry["radius"] * entry.get("dilation", 1) for entry in attributes)
     kinds = {bool(entry.get("normalize", 0)) for entry in attributes}
     function = _function(
+        opset=_opset_of(model),
         dtype=_dtype_of(model, nodes),
         reach=reach,
         divisor="either" if len(kinds) > 1 else "cosine" if True in kinds else "mean",
@@ -281,12 +282,22 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     Give it as ``custom_translation_table``, then call :func:`attach_function` on the result.
     """
+    return {_torch_operator(): _translate}
+
+
+def decomposition() -> dict[Any, Callable[..., Any]]:
+    """Returns what ``ExportedProgram.run_decompositions`` needs to leave no correlation node."""
+    from cclseg_trainer.ops import expanded
+
+    return {_torch_operator(): expanded}
+
+
+def _torch_operator() -> Any:  # noqa: ANN401 - torch's operators have no public type
     import torch
 
     import cclseg_trainer.ops  # noqa: F401 - registers the operator
 
-    operator = getattr(getattr(torch.ops, DOMAIN), TORCH_OP).default
-    return {operator: _translate}
+    return getattr(getattr(torch.ops, DOMAIN), TORCH_OP).default
 
 
 def _translate(
@@ -322,11 +333,11 @@ def _schema() -> onnx.defs.OpSchema:
     )
 
 
-def _function(*, dtype: str, reach: int, divisor: str) -> onnx.FunctionProto:
+def _function(*, opset: int, dtype: str, reach: int, divisor: str) -> onnx.FunctionProto:
     """Writes the body for maps of one type, for windows that reach so many places at most."""
     extra = -(-2 * reach // _TILE)
     text = _BODY.format(
-        opset=_OPSET,
+        opset=opset,
         tile=_TILE,
         tile_less_one=_TILE - 1,
         extra=extra,
@@ -364,6 +375,14 @@ def _bands(extra: int) -> str:
     parts = ", ".join(f"part{shift}" for shift in range(extra + 1))
     lines.append(f"  bands = Concat <axis = 5> ({parts})")
     return "\n".join(lines)
+
+
+def _opset_of(model: onnx.ModelProto) -> int:
+    """Returns the version of the standard operators, which a body must share with its model."""
+    found = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
+    if found < _OPSET:
+        raise InputError(f"the model imports operator set {found}; export it with {_OPSET} or more")
+    return int(found)
 
 
 def _dtype_of(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> str:

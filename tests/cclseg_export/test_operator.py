@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx
 import onnxruntime
 import openvino
 import pytest
+import torch
 from correlation_contract import CorrelationContract, Int8CorrelationContract, normal_maps
 from native_libraries import native_library
 from onnx import TensorProto, helper
@@ -21,11 +24,14 @@ from cclseg.errors import InputError
 from cclseg_export.operator import (
     attach_function,
     correlation_nodes,
+    decomposition,
     inline_function,
     make_model,
     name_plugin,
     remove_function,
+    translation_table,
 )
+from cclseg_trainer.ops import local_correlation as local_correlation_in_torch
 
 REFUSALS = (ValueError, RuntimeError, InvalidArgument, RuntimeException, Fail)
 
@@ -138,7 +144,7 @@ def test_a_kernel_refuses_a_node_that_does_not_fit(run, host, name, value):
         if attribute.name == name:
             attribute.i = value
     a, b = normal_maps((1, 4, 5, 6))
-    with pytest.raises(REFUSALS, match="expected|divide"):
+    with pytest.raises(REFUSALS, match=r"expected|divide"):
         run(model, a, b, native_library(host))
 
 
@@ -186,6 +192,13 @@ def test_attaching_twice_leaves_one_body():
     assert attach_function(model).functions == make_model((1, 4, 5, 6), radius=1).functions
 
 
+def test_a_model_of_an_old_operator_set_is_refused():
+    model = make_model((1, 4, 5, 6), radius=1)
+    model.opset_import[0].version = 13
+    with pytest.raises(InputError, match="export it with 18"):
+        attach_function(model)
+
+
 def test_a_model_without_correlations_is_left_alone():
     model = inline_function(make_model((1, 4, 5, 6), radius=1))
     assert not correlation_nodes(model)
@@ -202,6 +215,37 @@ def test_for_a_plugin_the_node_names_it_and_no_body_hides_it():
     assert not model.functions
     onnx.checker.check_model(model)
     assert name_plugin(model).graph.node[0] == node  # twice is once
+
+
+class TwoCorrelations(torch.nn.Module):
+    def forward(self, a, b):
+        near = local_correlation_in_torch(a, b, radius=1, groups=2, normalize=True)
+        return near, local_correlation_in_torch(near, near, radius=2, normalize=True)
+
+
+@pytest.mark.parametrize("keep_operator", [False, True])
+def test_an_exported_network_holds_one_node_per_correlation_or_none(keep_operator):
+    maps = normal_maps((2, 4, 7, 9))
+    example = tuple(map(torch.from_numpy, maps))
+    with warnings.catch_warnings():
+        # torch 2.13 uses a class of its own that it deprecates.
+        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
+        traced = torch.export.export(TwoCorrelations(), example)
+        if not keep_operator:
+            traced = traced.run_decompositions(decomposition())
+        program = torch.onnx.export(
+            traced, dynamo=True, custom_translation_table=translation_table(), verbose=False
+        )
+    model = attach_function(program.model_proto)
+    assert len(correlation_nodes(model)) == (2 if keep_operator else 0)
+    assert len(model.functions) == (1 if keep_operator else 0)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    names = [entry.name for entry in session.get_inputs()]
+    found = session.run(None, dict(zip(names, maps, strict=True)))
+    for exported, original in zip(found, TwoCorrelations()(*example), strict=True):
+        np.testing.assert_allclose(exported, original.numpy(), rtol=2e-5, atol=8e-6)
 
 
 @pytest.mark.parametrize(
