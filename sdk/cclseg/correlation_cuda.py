@@ -17,6 +17,11 @@ from .errors import CudaError, InputError
 MapType = Literal["float32", "float16", "int8"]
 
 _KERNEL_TYPES = {"float32": "f32", "float16": "f16", "int8": "s8"}
+_KERNEL_MAPS = {
+    "float32": "FloatingMap<float>, float",
+    "float16": "FloatingMap<Half>, Half",
+    "int8": "Int8Map, signed char",
+}
 _OUT_TYPES = {"float32": 0, "float16": 1, "int8": 2}
 _PARAMS = struct.Struct("=12i2f")  # struct CorrelationParams of local_correlation.cu
 
@@ -104,9 +109,23 @@ class Launch:
     shared_bytes: int
 
 
-def kernel_source() -> str:
-    """Returns the kernels' CUDA source, which includes nothing."""
-    return files("cclseg").joinpath("native/cuda/local_correlation.cu").read_text("utf-8")
+def compile_kernel(
+    nvrtc: Nvrtc, map_type: MapType, radius: int, *, capability: tuple[int, int]
+) -> bytes:
+    """Compiles one kernel and returns its cubin; needs no GPU.
+
+    Args:
+        nvrtc: The compiler.
+        map_type: Type of the maps.
+        radius: The window radius that the kernel is made for, 0 to 4; 4 does larger ones too.
+        capability: Compute capability of the device, as (8, 7).
+
+    Raises:
+        CudaError: The compiler does not know the device.
+    """
+    source = files("cclseg").joinpath("native/cuda/local_correlation.cu").read_text("utf-8")
+    kernel = f"CCLSEG_KERNEL({_KERNEL_TYPES[map_type]}, {_KERNEL_MAPS[map_type]}, {radius})"
+    return nvrtc.compile(source, capability=capability, definitions={"CCLSEG_ENTRIES": kernel})
 
 
 def plan_launch(what: Correlation, *, multiprocessors: int, pointers: tuple[int, ...]) -> Launch:
@@ -165,13 +184,13 @@ def plan_launch(what: Correlation, *, multiprocessors: int, pointers: tuple[int,
 
 
 class CudaCorrelation:
-    """The kernels, compiled for and loaded into the CUDA context current in this thread.
+    """The kernels, loaded into the CUDA context that is current in this thread.
 
     The context may be that of cuda-python, pycuda, torch or CuPy. An instance belongs to that
-    context.
+    context. Each kernel is compiled when it is first launched, which takes some seconds.
 
     Raises:
-        CudaError: No context is current or the kernels do not compile.
+        CudaError: No context is current.
         MissingDependencyError: NVRTC is not installed.
 
     Example::
@@ -184,8 +203,9 @@ class CudaCorrelation:
 
     def __init__(self) -> None:
         self._multiprocessors = current_multiprocessors()
-        cubin = Nvrtc().compile(kernel_source(), capability=current_capability())
-        self._module = Module(cubin)
+        self._capability = current_capability()
+        self._nvrtc = Nvrtc()
+        self._modules: dict[str, Module] = {}
 
     def __call__(
         self, what: Correlation, a: CudaArray, b: CudaArray, out: CudaArray, *, stream: int = 0
@@ -218,7 +238,12 @@ class CudaCorrelation:
             CudaError: The driver refused the launch.
         """
         plan = plan_launch(what, multiprocessors=self._multiprocessors, pointers=pointers)
-        self._module.launch(
+        if plan.kernel not in self._modules:
+            cubin = compile_kernel(
+                self._nvrtc, what.map_type, plan.radius, capability=self._capability
+            )
+            self._modules[plan.kernel] = Module(cubin)
+        self._modules[plan.kernel].launch(
             plan.kernel,
             (plan.params, *pointers),
             blocks=plan.blocks,
@@ -229,7 +254,9 @@ class CudaCorrelation:
 
     def close(self) -> None:
         """Unloads the kernels. May be called twice."""
-        self._module.close()
+        for module in self._modules.values():
+            module.close()
+        self._modules.clear()
 
     def __enter__(self) -> CudaCorrelation:
         return self

@@ -11,15 +11,17 @@ import ctypes
 import ctypes.util
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
 from .errors import CudaError, MissingDependencyError
 
 _NVRTC_NAMES = ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12")
 _NVRTC_PACKAGES = ("nvidia.cuda_nvrtc", "nvidia.cu13")
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 _MULTIPROCESSOR_COUNT, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76  # CUdevice_attribute
 
@@ -66,12 +68,15 @@ class Nvrtc:
         self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
         return major.value, minor.value
 
-    def compile(self, source: str, *, capability: tuple[int, int]) -> bytes:
+    def compile(
+        self, source: str, *, capability: tuple[int, int], definitions: Mapping[str, str] = _NONE
+    ) -> bytes:
         """Compiles one file that includes nothing.
 
         Args:
             source: CUDA C++.
             capability: Compute capability of the device, as (8, 7).
+            definitions: Macros and their values.
 
         Returns:
             A cubin for :class:`Module`.
@@ -91,6 +96,7 @@ class Nvrtc:
         )
         try:
             options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
+            options += [f"--define-macro={name}={value}" for name, value in definitions.items()]
             array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
             status = self._library.nvrtcCompileProgram(program, len(options), array)
             if status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclseg.correlation import local_correlation
-from cclseg.correlation_cuda import Correlation, CudaCorrelation, kernel_source, plan_launch
+from cclseg.correlation_cuda import Correlation, CudaCorrelation, compile_kernel, plan_launch
 from cclseg.cuda_driver import Nvrtc, device_capabilities
 from cclseg.errors import CudaError, InputError, MissingDependencyError
 
@@ -191,12 +192,17 @@ def nvrtc():
 
 
 class TestNvrtc:
-    def test_compiles_the_kernels_for_an_orin(self, nvrtc):
-        cubin = nvrtc.compile(kernel_source(), capability=(8, 7))
+    @pytest.mark.parametrize("map_type", ["float32", "float16", "int8"])
+    @pytest.mark.parametrize("capability", [(7, 2), (8, 7)], ids=["xavier", "orin"])
+    def test_compiles_the_one_kernel_that_is_asked_for(self, nvrtc, map_type, capability):
+        cubin = compile_kernel(nvrtc, map_type, 3, capability=capability)
         assert cubin.startswith(b"\x7fELF")
-        for map_type in ("f32", "f16", "s8"):
-            for radius in range(5):
-                assert f"cclseg_correlation_{map_type}_r{radius}".encode() in cubin
+        plan = plan_launch(
+            Correlation((1, 8, 9, 9), radius=3, map_type=map_type, out_type=map_type),
+            multiprocessors=8,
+            pointers=(0, 0, 0),
+        )
+        assert set(re.findall(rb"cclseg_correlation_\w+_r\d", cubin)) == {plan.kernel.encode()}
 
     def test_says_what_is_wrong_with_a_source(self, nvrtc):
         with pytest.raises(CudaError, match='identifier "unknown" is undefined'):

@@ -413,6 +413,11 @@ __device__ void correlate(const CorrelationParams& p, const void* a, const void*
   CCLSEG_KERNEL(type, Map, Stored, 3)     \
   CCLSEG_KERNEL(type, Map, Stored, 4)
 
-CCLSEG_KERNELS(f32, FloatingMap<float>, float)
-CCLSEG_KERNELS(f16, FloatingMap<Half>, Half)
-CCLSEG_KERNELS(s8, Int8Map, signed char)
+// A compiler at run time defines the one kernel that it needs, to be done sooner.
+#if !defined(CCLSEG_ENTRIES)
+#define CCLSEG_ENTRIES                            \
+  CCLSEG_KERNELS(f32, FloatingMap<float>, float)  \
+  CCLSEG_KERNELS(f16, FloatingMap<Half>, Half)    \
+  CCLSEG_KERNELS(s8, Int8Map, signed char)
+#endif
+CCLSEG_ENTRIES
