@@ -16,8 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: $(VENV)/runtime.stamp
 	$(BIN)/cclseg demo -o demo
 
+# The tests share the processors among themselves: libraries that take all of them for each test
+# spend ten times the processor time waiting for one another.
 test: $(VENV)/develop.stamp
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/develop.stamp
 	$(BIN)/ruff format --check
@@ -41,9 +43,9 @@ clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/made.stamp:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 	  echo "error: '$(PYTHON)' is no Python 3.10 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: '$(PYTHON)' cannot make virtual environments; install its venv package" \
 	    "(Debian, Ubuntu, JetPack: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

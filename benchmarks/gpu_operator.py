@@ -28,7 +28,7 @@ from cclseg.correlation import local_correlation
 from cclseg.files import make_folder
 from cclseg.native_build_tensorrt import build_tensorrt, find_nvcc
 
-_TESTS = Path(__file__).parent.parent / "tests" / "cclseg"
+_TESTS = Path(__file__).parent.parent / "tests" / "support"
 sys.path.insert(0, str(_TESTS))
 import tensorrt_plugin  # noqa: E402 - the program that drives the plugin belongs to the tests
 

@@ -115,7 +115,7 @@ def export_checkpoint(checkpoint_path: Path, out: Path, options: ExportOptions) 
 
     int8_path = out / f"{spec.name}.int8.onnx"
     candidate_path = out / f"{int8_path.name}.rejected"
-    ranges = calibrate(model, tiles, percentile=options.percentile)
+    ranges = calibrate(model, tiles, spec=spec, percentile=options.percentile)
     int8_model = to_int8_for_cpu(model, ranges, keep_float=options.keep_float)
     int8_spec = dataclasses.replace(spec, precision="int8")
     attach_spec(int8_model, int8_spec)

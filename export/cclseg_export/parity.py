@@ -8,11 +8,13 @@ floating-point network was sure.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cclseg.backends.choose import open_backend
 from cclseg.metrics import ConfusionMatrix
 from cclseg.segmenter import Segmenter
 
@@ -114,7 +116,7 @@ def _compare_on(
             counts[1].agreeing += int(same.sum())
             counts[1].sure += int(sure.sum())
             counts[1].sure_agreeing += int((same & sure).sum())
-        _time_alternating((reference, candidate), counts)
+    _time_alternating(files, counts, backend=backend, threads=threads)
     before, after = counts
     return {
         "miou_reference": before.matrix.miou,
@@ -127,16 +129,23 @@ def _compare_on(
     }
 
 
-def _time_alternating(segmenters: Sequence[Segmenter], counts: Sequence[_Comparison]) -> None:
-    """Times one network input on each segmenter in turn, so that both see the same machine."""
-    spec = segmenters[0].spec
-    images = np.zeros((1, len(spec.bands), *spec.input_hw), np.float32)
-    for run in range(_WARM_UP_RUNS + _TIMED_RUNS):
-        for segmenter, count in zip(segmenters, counts, strict=True):
-            start_ns = time.perf_counter_ns()
-            segmenter.backend.infer(images)
-            if run >= _WARM_UP_RUNS:
-                count.latency_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
+def _time_alternating(
+    files: Sequence[Path], counts: Sequence[_Comparison], *, backend: str, threads: int | None
+) -> None:
+    """Times one network input on each file in turn, so that both see the same machine."""
+    with ExitStack() as stack:
+        networks = [
+            stack.enter_context(open_backend(path, backend=backend, spec=None, threads=threads))
+            for path in files
+        ]
+        spec = networks[0].spec
+        images = np.zeros((1, len(spec.bands), *spec.input_hw), np.float32)
+        for run in range(_WARM_UP_RUNS + _TIMED_RUNS):
+            for network, count in zip(networks, counts, strict=True):
+                start_ns = time.perf_counter_ns()
+                network.infer(images)
+                if run >= _WARM_UP_RUNS:
+                    count.latency_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
 
 
 def _by_class(dataset: DatasetFolder, values: Any) -> dict[str, float | None]:  # noqa: ANN401

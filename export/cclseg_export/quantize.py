@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cclseg.frame import FloatArray
+    from cclseg.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
 FEWEST_IMAGES = 8
 """Calibration with fewer tiles is refused."""
 
-QUANTIZED_OPS = ("Conv", "Add", "Concat", "MaxPool", "DepthToSpace")
+QUANTIZED_OPS = ("Conv", "Clip", "Relu", "Add", "MaxPool", "DepthToSpace")
 """Operators that gain from INT8 on CPUs; Resize, AveragePool and the correlation do not."""
+
+_ACTIVATIONS = ("Clip", "Relu")
 
 
 class _Tiles(CalibrationDataReader):  # type: ignore[misc]
@@ -51,17 +54,26 @@ class _Tiles(CalibrationDataReader):  # type: ignore[misc]
 
 
 def calibrate(
-    model: onnx.ModelProto, tiles: list[FloatArray], *, percentile: float | None = None
+    model: onnx.ModelProto,
+    tiles: list[FloatArray],
+    *,
+    spec: ModelSpec,
+    percentile: float | None = None,
 ) -> TensorsData:
     """Measures the range of every activation tensor on real tiles.
+
+    The range of the input is not measured: it is that of 8-bit images, so that every pixel value
+    of a model with one mean and deviation for all bands has an integer of its own.
 
     Args:
         model: The fp32 model.
         tiles: Network inputs, each (1, C, H, W) float32.
+        spec: Means and deviations of the input.
         percentile: Share of magnitudes to keep in percent (99.99), None for the largest.
 
     Returns:
-        Symmetric ranges per tensor name, non-negative tensors from 0.
+        Ranges per tensor name: symmetric, from 0 where a tensor cannot be negative, and that of
+        8-bit images for the input.
 
     Raises:
         InputError: Too few tiles to say anything about a range.
@@ -90,6 +102,11 @@ def calibrate(
         name: _symmetric(*(float(np.asarray(v).min()) for v in data.range_value))
         for name, data in measured.data.items()
     }
+    means, deviations = np.array(spec.mean), np.array(spec.std)
+    symmetric[INPUT_NAME] = TensorData(
+        lowest=np.array((-means / deviations).min(), np.float32),
+        highest=np.array(((255 - means) / deviations).max(), np.float32),
+    )
     return TensorsData(CalibrationMethod.MinMax, symmetric)
 
 
@@ -113,16 +130,45 @@ def to_int8_for_cpu(
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=ranges,
-        nodes_to_quantize=[],
-        nodes_to_exclude=list(keep_float),
+        nodes_to_quantize=_nodes_to_quantize(model, keep_float),
+        nodes_to_exclude=[],
         op_types_to_quantize=list(QUANTIZED_OPS),
         extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     del quantized.metadata_props[:]
     onnx.checker.check_model(quantized)
     return quantized
+
+
+def _nodes_to_quantize(model: onnx.ModelProto, keep_float: Iterable[str]) -> list[str]:
+    """Names the nodes to quantise.
+
+    ONNX Runtime's quantiser folds an activation into the range of its output and drops the node,
+    even where nothing that takes this output is quantised and the range is never written
+    (onnxruntime 1.32, ``try_replacing_upstream_output``); and a Clip that is no activation, as in
+    the norms of the correlation, must not be touched. So an activation is quantised only between
+    quantised nodes.
+    """
+    kept = set(keep_float)
+    chosen = {
+        node.name: node
+        for node in model.graph.node
+        if node.op_type in QUANTIZED_OPS and node.name not in kept
+    }
+    producers = {out: node.name for node in model.graph.node for out in node.output}
+    consumers: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node.name)
+    for name, node in list(chosen.items()):
+        if node.op_type in _ACTIVATIONS:
+            neighbours = [producers.get(node.input[0]), *consumers.get(node.output[0], [])]
+            if not all(neighbour in chosen for neighbour in neighbours):
+                del chosen[name]
+    return list(chosen)
 
 
 def _symmetric(low: float, high: float) -> TensorData:

@@ -7,14 +7,17 @@ error, because a mask of half an image looks like a result.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import InputError, MissingDependencyError
 from .files import write_bytes
-from .frame import Mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .frame import Mask
 
 try:
     import cv2
@@ -78,16 +81,25 @@ def write_image(path: Path, pixels: NDArray[Any]) -> None:
         InputError: The suffix names no image format.
         SinkError: The file cannot be written.
     """
+    write_bytes(path, encode_image(pixels, path.suffix))
+
+
+def encode_image(pixels: NDArray[Any], suffix: str) -> bytes:
+    """Encodes an image in the format of a file suffix (".png", ".jpg").
+
+    Raises:
+        InputError: The suffix names no image format, or none for such pixels.
+    """
     try:
-        done, buffer = cv2.imencode(path.suffix, pixels)
+        done, buffer = cv2.imencode(suffix, pixels)
     except cv2.error as error:
         raise InputError(
-            f"cannot encode {path.name}: no image format '{path.suffix}' for {pixels.dtype}; "
+            f"cannot encode an image: no image format '{suffix}' for {pixels.dtype}; "
             "use .png or .jpg"
         ) from error
     if not done:
-        raise InputError(f"cannot encode {pixels.shape} {pixels.dtype} as '{path.suffix}'")
-    write_bytes(path, buffer.tobytes())
+        raise InputError(f"cannot encode {pixels.shape} {pixels.dtype} as '{suffix}'")
+    return bytes(buffer.tobytes())
 
 
 def _read_whole(path: Path) -> bytes:

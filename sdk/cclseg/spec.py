@@ -117,6 +117,10 @@ class ModelSpec:
                 f"input_hw is {self.input_hw}; expected (height, width), both positive",
             ),
             (self.output_stride >= 1, f"output_stride is {self.output_stride}; expected >= 1"),
+            (
+                self.output_stride < 1 or not any(n % self.output_stride for n in self.input_hw),
+                f"input_hw {self.input_hw} is not a multiple of output_stride {self.output_stride}",
+            ),
             (0 <= self.overlap <= 0.9, f"overlap is {self.overlap}; expected a share in 0..0.9"),
         )
         return [text for holds, text in checks if not holds]

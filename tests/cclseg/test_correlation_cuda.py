@@ -13,6 +13,7 @@ import cuda_emulation
 import numpy as np
 import pytest
 from correlation_contract import CorrelationContract, Int8CorrelationContract, normal_maps
+from cuda_emulation import packs_of_four
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,14 +30,6 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="session")
 def emulation(tmp_path_factory):
     return cuda_emulation.build(tmp_path_factory.mktemp("emulation"))
-
-
-def packs_of_four(maps):
-    """(N, C, H, W) int8 as (N, ceil(C / 4), H, W, 4), the padding filled with rubbish."""
-    n, c, h, w = maps.shape
-    padded = np.full((n, -(-c // 4) * 4, h, w), 99, np.int8)
-    padded[:, :c] = maps
-    return np.ascontiguousarray(padded.reshape(n, -1, 4, h, w).transpose(0, 1, 3, 4, 2))
 
 
 class EmulatedContract(CorrelationContract):
@@ -169,7 +162,7 @@ def test_no_byte_is_read_or_written_out_of_bounds(tmp_path):
         "LD_PRELOAD": ":".join(found),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
     }
-    script = Path(__file__).with_name("sanitized_emulation.py")
+    script = Path(cuda_emulation.__file__).with_name("sanitized_emulation.py")
     answer = subprocess.run(
         [sys.executable, script, tmp_path],
         env=environment, capture_output=True, text=True, check=False,

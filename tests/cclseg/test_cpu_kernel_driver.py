@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import native_libraries
 import numpy as np
 import pytest
 from correlation_contract import normal_maps
@@ -14,7 +15,7 @@ from cclseg import ops_build
 from cclseg.correlation import local_correlation
 from cclseg.errors import BackendError
 
-DRIVER = Path(__file__).with_name("kernel_driver.cpp")
+DRIVER = Path(native_libraries.__file__).with_name("kernel_driver.cpp")
 ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 CASES = [  # shape, window

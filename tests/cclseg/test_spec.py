@@ -96,6 +96,7 @@ def test_any_text_is_a_spec_or_a_spec_error(text):
         {"std": (1.0, 1.0, 0.0)},
         {"input_hw": (0, 512)},
         {"output_stride": 0},
+        {"input_hw": (513, 513), "output_stride": 8},
         {"overlap": 1.0},
     ],
 )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorrt_plugin
 from correlation_contract import CorrelationContract, Int8CorrelationContract
+from cuda_emulation import packs_of_four
 from tensorrt_plugin import CHW4, LINEAR, ONNX_TYPES, TYPES, RefusedError
-from test_correlation_cuda import packs_of_four
 
 from cclseg.correlation import local_correlation
 from cclseg.errors import BackendError

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import pickle
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         BackendError: The file is missing, damaged, or no checkpoint of ours.
     """
+    if path.is_file() and not zipfile.is_zipfile(path):  # torch's older formats are pickles only
+        raise BackendError(
+            f"{path} is damaged or no checkpoint of cclseg ({path.stat().st_size} bytes, no zip "
+            "archive); train again or copy anew"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

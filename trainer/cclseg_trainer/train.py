@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -38,9 +39,10 @@ from .models.encoders import EfficientNetLite0
 from .models.pretrained import load_imagenet_lite0
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from cclseg.dataset import DatasetFolder
+    from cclseg.dataset import DatasetFolder, Sample
 
     from .config import TrainConfig
 
@@ -110,6 +112,7 @@ def train(
     # Everything is read and checked before anything is written.
     bands = dataset.check(("train", "val"))
     samples = [dataset.load(stem) for stem in dataset.stems("train")]
+    _check_depth(samples, dataset)
     sampler = CropSampler(
         samples, dataset.class_names, ignore_index=dataset.ignore_index, config=config
     )
@@ -422,6 +425,16 @@ def _freeze_norms(module: nn.Module, *, only_of_frozen_weights: bool) -> None:
         is_norm = isinstance(child, nn.BatchNorm2d)
         if is_norm and not (only_of_frozen_weights and child.weight.requires_grad):
             child.eval()
+
+
+def _check_depth(samples: Sequence[Sample], dataset: DatasetFolder) -> None:
+    """Refuses images that the runtime could not segment in the end."""
+    for sample in samples:
+        if sample.image.dtype != np.uint8:
+            raise InputError(
+                f"{dataset.image_paths[sample.stem]} is {sample.image.dtype}; this version trains "
+                "on 8-bit images: scale the bands to 0..255"
+            )
 
 
 def _load_start(model: CCLNet, start: Checkpoint, path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -74,6 +75,7 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+@lru_cache(maxsize=1)
 def find_verbs() -> dict[str, EntryPoint]:
     """Returns every verb by name: those of the runtime, and those that installed packages offer."""
     plug_ins = {verb.name: verb for verb in entry_points(group=COMMANDS_GROUP)}
@@ -119,14 +121,10 @@ def run(arguments: Sequence[str]) -> int:
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return _reader_left()
-    except CclsegError as error:
-        if settings.debug:
-            traceback.print_exc()
-        return _say(f"error: {error}", FAILED)
     except Exception as error:
         if settings.debug:
             traceback.print_exc()
-        return _say(f"error: {_bug(error, arguments)}", FAILED)
+        return _say(f"error: {_explained(error, arguments)}", FAILED)
     return outcome if isinstance(outcome, int) else DONE
 
 
@@ -135,14 +133,23 @@ def _say(line: str, exit_code: int) -> int:
     return exit_code
 
 
-def _bug(error: Exception, arguments: Sequence[str]) -> str:
-    """Says that an error is ours, and how to get the traceback that a report needs."""
+def _explained(error: Exception, arguments: Sequence[str]) -> str:
+    """Says in one line what went wrong; an error that is ours asks for a report."""
+    if isinstance(error, CclsegError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
+        # The trainer and the exporter are made of their libraries and import them outright.
+        return f"the library '{error.name}' is not installed; run: pip install \"cclseg[all]\""
     command = shlex.join(["cclseg", "--debug", *(a for a in arguments if a != "--debug")])
     text = " ".join(str(error).split())
     return (
         f"a bug in cclseg {__version__}: {type(error).__name__}: {text}; "
         f"please report it with the output of: {command}"
     )
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] in _OWN_PACKAGES
 
 
 def _reader_left() -> int:

@@ -60,7 +60,7 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(table)
     style = "bold green" if diagnosis.usable else "bold red"
     console.print()
-    console.print(Text(diagnosis.verdict, style=style))
+    console.print(Text(diagnosis.verdict, style=style), soft_wrap=True)
 
 
 def _machine_rows(machine: Machine) -> list[tuple[str, str]]:

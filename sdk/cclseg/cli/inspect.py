@@ -82,6 +82,7 @@ def _print_model(report: dict[str, Any], spec: ModelSpec | None, content: OnnxFi
     console = Console(highlight=False)
     console.print(table)
     if spec is not None:
+        console.print()
         console.print(_class_table(spec))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,24 @@ from ..files import write_json
 
 STANDARD_OUTPUT = Path("-")
 
+
+def _writable(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuses a place that cannot be written to, before the work and not after it."""
+    if path is None or path == STANDARD_OUTPUT or ctx.resilient_parsing:
+        return path
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"the folder {folder} is not writable; choose another place")
+    return path
+
+
 json_option = click.option(
     "--json",
     "json_path",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    callback=_writable,
     metavar="FILE",
     help="Write the figures to FILE; - prints them instead of the text.",
 )

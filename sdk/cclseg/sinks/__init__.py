@@ -1,1 +1,64 @@
-"""Sinks."""
+"""Sinks: where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from .base import Sink
+from .images import FileSink, FolderSink, Kind
+
+__all__ = ["Kind", "Sink", "open_sink"]
+
+
+def open_sink(path: str | Path, *, kind: Kind | None = None, fps: float | None = None) -> Sink:
+    """Opens a place for results by the form of its path.
+
+    ========================  ====================================================
+    path                      holds
+    ========================  ====================================================
+    no ending, or a folder    one file per frame: ``<name>.png`` masks,
+                              or ``<name>.jpg`` overlays
+    ``.png``                  one mask, or one overlay
+    ``.jpg``, ``.jpeg``       one overlay
+    ``.mp4``                  a video of overlays
+    ========================  ====================================================
+
+    Args:
+        path: The target; missing folders are made.
+        kind: "masks" or "overlay"; None for what the table gives first.
+        fps: Frames per second of a video, None for ten.
+
+    Returns:
+        A context manager with a method ``write(frame, result)``.
+
+    Raises:
+        InputError: The ending is unknown or does not hold what was asked for.
+        SinkError: The folder cannot be made or written to.
+
+    Example:
+        >>> with open_sink("out.mp4", fps=25) as sink:  # doctest: +SKIP
+        ...     sink.write(frame, segmenter(frame.image))
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if kind not in (None, "masks", "overlay"):
+        raise InputError(f"kind='{kind}'; expected 'masks' or 'overlay'")
+    if path.is_dir() or not suffix:
+        return FolderSink(path, kind=kind or "masks")
+    if suffix == ".png":
+        return FileSink(path, kind=kind or "masks")
+    if suffix in (".jpg", ".jpeg", ".mp4") and kind == "masks":
+        raise InputError(
+            f"{path.name} would not keep class ids exactly; write masks as .png or into a folder"
+        )
+    if suffix in (".jpg", ".jpeg"):
+        return FileSink(path, kind="overlay")
+    if suffix == ".mp4":
+        from .video import VideoSink
+
+        return VideoSink(path, fps=fps)
+    raise InputError(
+        f"cannot write {path.name}: no results of the form '{path.suffix}' in this version; "
+        "expected a folder, .png, .jpg or .mp4"
+    )

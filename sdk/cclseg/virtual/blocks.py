@@ -116,7 +116,7 @@ def add_parking(plan: Plan, rect: Rect, rng: np.random.Generator) -> None:
     for y in np.arange(rect.top + 3.5, rect.bottom - 2.5, 8.0):
         x = np.arange(rect.left + 2.0, rect.right - 2.0, 2.7)
         x = x[rng.random(len(x)) < share]
-        plan.park(np.column_stack([x, np.full(len(x), y)]), np.pi / 2)
+        plan.park_cars(np.column_stack([x, np.full(len(x), y)]), np.pi / 2)
 
 
 def _plant(plan: Plan, xy: Points, rng: np.random.Generator, radius_m: tuple[float, float]) -> None:

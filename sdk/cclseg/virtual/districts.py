@@ -15,7 +15,7 @@ from .housing import (
     fill_terraces,
     fill_towers,
     fill_villas,
-)  # fmt: skip
+)
 from .plan import Plan, Rect, circle
 from .style import SceneStyle
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _FOCAL_SHARE = 1.2
 # World pixels per frame pixel: a little finer than the frame, so that sampling does not alias.
 _OVERSAMPLING = 1.1
-# Side of the scene over the diagonal of a frame on the ground.
-_ROOM = 2.2
+# Side of the scene over the diagonal of a frame, and room to turn beyond it in world pixels.
+_ROOM, _TURN_PX = 1.9, 800
 _MAX_WORLD_PX = 8192
 
 
@@ -105,16 +105,16 @@ class VirtualFlight:
         frame_hw: tuple[int, int] = (512, 512),
         style: SceneStyle | None = None,
         gsd_m: float = 0.6,
-        speed_m_s: float = 15.0,
-        interval_s: float = 1.0,
+        speed_m_s: float = 25.0,
+        interval_s: float = 0.4,
     ) -> None:
         self.seed = seed
         self.frames = frames
         self.frame_hw = frame_hw
         self.gsd_m = gsd_m
         self._style = style
-        self._step_m = speed_m_s * interval_s
-        self._interval_s = interval_s
+        self.step_m = speed_m_s * interval_s
+        self.interval_s = interval_s
         self._focal_px = _FOCAL_SHARE * max(frame_hw)
         self._check()
         self.sensor = random_sensor(self._rng("sensor"))
@@ -148,7 +148,7 @@ class VirtualFlight:
         image, mask = self.look(pose)
         exposed = self.sensor.expose(image, self._rng("noise", index))
         gsd_m = pose.altitude_m / self._focal_px
-        return VirtualFrame(exposed, mask, pose, gsd_m, index, index * self._interval_s)
+        return VirtualFrame(exposed, mask, pose, gsd_m, index, index * self.interval_s)
 
     def look(self, pose: Pose) -> tuple[Image, NDArray[np.uint8]]:
         """What an ideal camera sees from a pose: (H, W, 3) uint8 BGR and (H, W) class ids."""
@@ -178,7 +178,7 @@ class VirtualFlight:
         loop = _closed_path(
             rng, extent_m, margin_m=0.6 * float(np.hypot(*self.frame_hw)) * self.gsd_m
         )
-        along_m = np.arange(self.frames, dtype=np.float64) * self._step_m
+        along_m = np.arange(self.frames, dtype=np.float64) * self.step_m
         x, y, yaw = _at(loop, along_m)
         sway = [_sway(rng, along_m) for _ in range(4)]
         altitude = self._focal_px * self.gsd_m * (1 + 0.09 * sway[0])
@@ -188,8 +188,8 @@ class VirtualFlight:
 
     @property
     def _world_px(self) -> int:
-        side = _ROOM * float(np.hypot(*self.frame_hw)) * _OVERSAMPLING
-        return max(2304, int(np.ceil(side / 64)) * 64)
+        side = _ROOM * float(np.hypot(*self.frame_hw)) * _OVERSAMPLING + _TURN_PX
+        return int(np.ceil(side / 64)) * 64
 
     def _ground_of_pixel(self, pose: Pose) -> Points:
         """(3, 3) homography from pixels of the frame to pixels of the scene."""
@@ -223,13 +223,13 @@ class VirtualFlight:
         if min(self.frame_hw) < 16 or self._world_px > _MAX_WORLD_PX:
             raise InputError(
                 f"frame_hw is {self.frame_hw}; expected sides from 16 px and a diagonal up to "
-                f"{int(_MAX_WORLD_PX / _ROOM / _OVERSAMPLING)} px"
+                f"{int((_MAX_WORLD_PX - _TURN_PX) / _ROOM / _OVERSAMPLING)} px"
             )
         if not 0.15 <= self.gsd_m <= 3:
             raise InputError(f"gsd_m is {self.gsd_m}; expected 0.15 to 3 metres")
-        if not (self._step_m > 0 and self._interval_s > 0):
+        if not (self.step_m > 0 and self.interval_s > 0):
             raise InputError(
-                f"the camera moves {self._step_m} m in {self._interval_s} s between frames; "
+                f"the camera moves {self.step_m} m in {self.interval_s} s between frames; "
                 "expected a positive speed_m_s and interval_s"
             )
 

@@ -19,7 +19,7 @@ from .blocks import (
     family,
     rows,
     vary,
-)  # fmt: skip
+)
 from .plan import Rect, circle
 
 if TYPE_CHECKING:

@@ -259,7 +259,7 @@ class Plan:
         if len(xy):
             self.trees.append(np.column_stack([self.warp(xy), radius_m, height_m, tint]))
 
-    def park(self, xy: Points, angle_rad: float) -> None:
+    def park_cars(self, xy: Points, angle_rad: float) -> None:
         """Adds parked cars at (n, 2) plan coordinates, all in one direction of the plan."""
         if len(xy):
             middle = xy.mean(axis=0)

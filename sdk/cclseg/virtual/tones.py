@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from .plan import Rgb
     from .style import SceneStyle
 
@@ -85,7 +85,7 @@ def draw_tones(rng: np.random.Generator, style: SceneStyle) -> Tones:
 
 def scaled(rgb: Rgb, factor: float) -> Rgb:
     """Makes a colour brighter or darker, short of pure black and white."""
-    red, green, blue = (int(np.clip(round(v * factor), 4, 251)) for v in rgb)
+    red, green, blue = (min(max(round(v * factor), 4), 251) for v in rgb)
     return red, green, blue
 
 

@@ -29,7 +29,8 @@ def flood(
         return
     beach = (level_m >= 0) & (level_m < 12 + 12 * terrain.middle)
     canvas.label[beach] = LAND
-    canvas.albedo[beach] = scaled(tones.sand, 1.06)[::-1]
+    damp = np.clip(1.02 + 0.05 * terrain.fine - 0.2 * np.exp(-np.maximum(level_m, 0) / 3), 0, 1.1)
+    canvas.albedo[beach] = damp[beach][:, None] * np.array(tones.sand[::-1], np.float32)
     canvas.blocked[level_m < 16] = SHORE
     canvas.label[level_m < 0] = WATER
 

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import pytest
-
-from cclseg.spec import ModelSpec
+from networks import brightest_band_spec, write_brightest_band
 
 _VERBS = '''
 import logging, time, click
@@ -27,6 +25,11 @@ def refuse():
 def crash(colour):
     """Meet a bug."""
     {}["no such key"]
+
+@click.command()
+def need():
+    """Need a library that is not there."""
+    import a_library.part
 
 @click.command()
 def wait():
@@ -60,6 +63,7 @@ _ENTRY_POINTS = """
 [cclseg.commands]
 refuse = plugged_in_verbs:refuse
 crash = plugged_in_verbs:crash
+need = plugged_in_verbs:need
 wait = plugged_in_verbs:wait
 flood = plugged_in_verbs:flood
 half = plugged_in_verbs:half
@@ -118,39 +122,11 @@ def cclseg(start: Start) -> Cclseg:
 @pytest.fixture
 def foreign_model(tmp_path: Path) -> Path:
     """An ONNX network of three classes that does not describe itself."""
-    return _write_network(tmp_path / "foreign.onnx", metadata={})
+    return write_brightest_band(tmp_path / "foreign.onnx", metadata={})
 
 
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> Path:
     """The same network with a spec."""
-    spec = ModelSpec(
-        name="tiny",
-        class_names=("building", "land", "water"),
-        input_hw=(64, 64),
-        parity={"miou_drop": 0.25},
-    )
-    return _write_network(tmp_path / "tiny.onnx", metadata=spec.to_metadata())
-
-
-def _write_network(path: Path, *, metadata: dict[str, str]) -> Path:
-    """Writes a network whose logits are the channels, averaged over 4 x 4 pixels."""
-    onnx = pytest.importorskip("onnx")
-    make, floats = onnx.helper, onnx.TensorProto.FLOAT
-    weights = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "weights")
-    graph = make.make_graph(
-        [
-            make.make_node(
-                "AveragePool", ["images"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]
-            ),
-            make.make_node("Conv", ["cells", "weights"], ["logits"]),
-        ],
-        "tiny",
-        [make.make_tensor_value_info("images", floats, [1, 3, 64, 64])],
-        [make.make_tensor_value_info("logits", floats, [1, 3, 16, 16])],
-        [weights],
-    )
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
-    make.set_model_props(model, metadata)
-    onnx.save(model, path)
-    return path
+    spec = brightest_band_spec(parity={"miou_drop": 0.25})
+    return write_brightest_band(tmp_path / "tiny.onnx", spec)

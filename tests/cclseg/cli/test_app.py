@@ -105,6 +105,14 @@ def test_debug_shows_the_traceback_of_a_bug(cclseg: Cclseg) -> None:
     assert 'plugged_in_verbs.py", line' in result.stderr
 
 
+def test_a_missing_library_is_no_bug(cclseg: Cclseg) -> None:
+    result = cclseg("need")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: the library 'a_library' is not installed; run: pip install \"cclseg[all]\"\n"
+    )
+
+
 def test_a_verb_chooses_its_exit_code(cclseg: Cclseg) -> None:
     assert cclseg("half").returncode == 1
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cclseg import doctor
+from cclseg.cli.app import run
 from cclseg.doctor import diagnose
 from cclseg.machine import read_machine
 
@@ -27,15 +28,21 @@ def _finding(diagnosis: Diagnosis, name: str, section: str) -> Finding:
     return found
 
 
-def test_installed_libraries_are_named_with_their_versions() -> None:
-    finding = _finding(diagnose(), "numpy", "libraries")
+@pytest.fixture(scope="module")
+def here() -> Diagnosis:
+    """What is found on this machine."""
+    return diagnose()
+
+
+def test_installed_libraries_are_named_with_their_versions(here: Diagnosis) -> None:
+    finding = _finding(here, "numpy", "libraries")
     assert finding.state == "ok"
     assert finding.detail.startswith(f"numpy {version('numpy')} ")
 
 
-def test_a_video_writer_counts_when_its_file_can_be_read() -> None:
+def test_a_video_writer_counts_when_its_file_can_be_read(here: Diagnosis) -> None:
     pytest.importorskip("cv2")
-    finding = _finding(diagnose(), "MPEG-4 (mp4v)", "video")
+    finding = _finding(here, "MPEG-4 (mp4v)", "video")
     assert (finding.state, finding.detail) == ("ok", "written and read back")
 
 
@@ -64,11 +71,10 @@ def test_a_damaged_model_is_a_failure_of_every_backend(
     assert diagnosis.verdict.startswith("not ready: no backend can run the bundled model")
 
 
-def test_the_diagnosis_is_plain_json() -> None:
-    diagnosis = diagnose()
-    content = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
-    assert content["verdict"] == diagnosis.verdict
-    assert set(content["sections"]) == set(diagnosis.sections)
+def test_the_diagnosis_is_plain_json(here: Diagnosis) -> None:
+    content = json.loads(json.dumps(here.to_dict(), allow_nan=False))
+    assert content["verdict"] == here.verdict
+    assert set(content["sections"]) == set(here.sections)
 
 
 def test_codecs_that_complain_do_not_write_to_the_terminal() -> None:
@@ -79,28 +85,21 @@ def test_codecs_that_complain_do_not_write_to_the_terminal() -> None:
     assert done.stderr == ""
 
 
-def test_it_ends_with_a_verdict_that_is_its_exit_code(cclseg: Cclseg) -> None:
-    result = cclseg("doctor")
+def test_the_verb_ends_with_a_verdict_and_writes_json_beside_it(
+    cclseg: Cclseg, tmp_path: Path
+) -> None:
+    result = cclseg("doctor", "--json", str(tmp_path / "doctor.json"))
     verdict = result.stdout.splitlines()[-1]
     assert verdict.startswith("ready: " if result.returncode == 0 else "not ready: ")
     assert read_machine().cpu in result.stdout
     assert result.stderr == ""
-
-
-def test_it_writes_json_to_a_file_beside_the_text(cclseg: Cclseg, tmp_path: Path) -> None:
-    result = cclseg("doctor", "--json", str(tmp_path / "doctor.json"))
     content = json.loads((tmp_path / "doctor.json").read_text())
-    assert content["verdict"] == result.stdout.splitlines()[-1]
+    assert content["verdict"] == verdict
     assert content["machine"]["cores"] == read_machine().cores
 
 
-def test_it_prints_json_alone_when_asked(cclseg: Cclseg) -> None:
-    assert set(json.loads(cclseg("doctor", "--json", "-").stdout)) == {
-        "machine", "sections", "usable", "verdict",
-    }  # fmt: skip
-
-
-def test_a_folder_that_is_not_there_is_an_error(cclseg: Cclseg, tmp_path: Path) -> None:
-    result = cclseg("doctor", "--json", str(tmp_path / "no" / "doctor.json"))
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: cannot write")
+def test_a_place_for_json_that_is_not_there_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", "--json", str(tmp_path / "no" / "doctor.json")]) == 2
+    assert f"there is no folder {tmp_path / 'no'}; make it first" in capsys.readouterr().err

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING
+
+import pytest
+
+from cclseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,18 +21,18 @@ def test_it_says_what_a_model_is(cclseg: Cclseg, tiny_model: Path) -> None:
     result = cclseg("inspect", str(tiny_model))
     assert result.returncode == 0
     lines = {line.split("  ")[0]: line for line in result.stdout.splitlines()}
-    assert lines["model"].split()[1:] == ["tiny,", "version", "1,", "fp32"]
-    assert lines["input"].split(maxsplit=1)[1].startswith("images (1, 3, 64, 64) float32")
+    assert lines["model"].split()[1:] == ["brightest-band,", "version", "1,", "fp32"]
+    assert lines["input"].split(maxsplit=1)[1].startswith("images (?, 3, 32, 32) float32")
     assert lines["parity miou_drop"].split()[-1] == "0.25"
     assert hashlib.sha256(tiny_model.read_bytes()).hexdigest() in result.stdout
-    assert "#e6553c" in result.stdout
+    assert "#c81e1e" in result.stdout
 
 
 def test_its_json_holds_spec_and_graph(cclseg: Cclseg, tiny_model: Path) -> None:
     content = json.loads(cclseg("inspect", str(tiny_model), "--json", "-").stdout)
-    assert content["spec"]["class_names"] == ["building", "land", "water"]
-    assert content["graph"]["op_counts"] == {"AveragePool": 1, "Conv": 1}
-    assert content["graph"]["parameters"] == 9
+    assert content["spec"]["class_names"] == ["redest", "greenest", "blueest"]
+    assert content["graph"]["op_counts"] == {"AveragePool": 1}
+    assert content["graph"]["inputs"][0]["shape"] == [None, 3, 32, 32]
     assert content["bytes"] == tiny_model.stat().st_size
     assert content["spec_problem"] is None
 
@@ -40,7 +45,7 @@ def test_a_foreign_model_is_shown_with_the_reason_why_it_does_not_run(
     content = json.loads(result.stdout)
     assert content["spec"] is None
     assert "does not say what its classes are" in content["spec_problem"]
-    assert content["graph"]["op_counts"] == {"AveragePool": 1, "Conv": 1}
+    assert content["graph"]["op_counts"] == {"AveragePool": 1}
 
 
 def test_a_model_cut_in_half_is_an_error_that_names_it(
@@ -54,6 +59,27 @@ def test_a_model_cut_in_half_is_an_error_that_names_it(
     assert result.stderr.startswith("error: ")
     assert "half.onnx" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_checkpoint_is_read_by_the_plug_in_of_the_trainer(cclseg: Cclseg, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from cclseg_trainer.checkpoint import Checkpoint
+    from cclseg_trainer.config import TrainConfig
+    from cclseg_trainer.models import VARIANTS, CCLNet
+
+    shape = dataclasses.replace(VARIANTS["ccl-nano"], num_classes=2)
+    checkpoint = Checkpoint(
+        model_config=shape,
+        train_config=TrainConfig(),
+        spec=ModelSpec(name="ccl-nano", class_names=("dry", "wet"), input_hw=(64, 64)),
+        weights=CCLNet(shape).state_dict(),
+        step=0,
+        metrics={},
+    )
+    checkpoint.save(tmp_path / "best.pt")
+    content = json.loads(cclseg("inspect", str(tmp_path / "best.pt"), "--json", "-").stdout)
+    assert content["spec"]["class_names"] == ["dry", "wet"]
+    assert content["graph"] is None
 
 
 def test_a_name_that_is_no_model_is_an_error(cclseg: Cclseg) -> None:

@@ -46,6 +46,14 @@ def aligned_copy(array):
     return copy
 
 
+def packs_of_four(maps):
+    """(N, C, H, W) int8 as (N, ceil(C / 4), H, W, 4), the padding filled with rubbish."""
+    n, c, h, w = maps.shape
+    padded = np.full((n, -(-c // 4) * 4, h, w), 99, np.int8)
+    padded[:, :c] = maps
+    return np.ascontiguousarray(padded.reshape(n, -1, 4, h, w).transpose(0, 1, 3, 4, 2))
+
+
 def correlate(library, what: Correlation, a, b, *, multiprocessors=2):
     """Runs one planned launch twice, the threads taking turns forwards and backwards."""
     a, b = aligned_copy(a), aligned_copy(b)

@@ -1,0 +1,167 @@
+"""The verb ``cclseg predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InputError
+from ..models import DEFAULT_MODEL
+from .options import STANDARD_OUTPUT, json_option, write_report
+
+if TYPE_CHECKING:
+    from ..pipeline import JobSummary
+    from ..sinks import Sink
+    from ..sources import Source
+
+_SHOWN_FAILURES = 20
+
+
+@click.command()
+@click.argument("source")
+@click.option("-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Name or model file.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder, .png, .jpg or .mp4 (default: named after SOURCE, in this folder).",
+)
+@click.option("--overlay", is_flag=True, help="Write pictures with coloured classes, not masks.")
+@click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads (default: all processors).")
+@click.option("--tile", type=click.IntRange(min=1), help="Side of a tile in pixels.")
+@click.option("--overlap", type=click.FloatRange(0, 0.9), help="Share that tiles have in common.")
+@json_option
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    *,
+    source: str,
+    model: str,
+    out: Path | None,
+    overlay: bool,
+    backend: str,
+    threads: int | None,
+    tile: int | None,
+    overlap: float | None,
+    json_path: Path | None,
+) -> None:
+    """Segment the frames of SOURCE: an image, a folder, a pattern ("flight/*.jpg") or a video.
+
+    The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
+    where there are no data), .png one mask, .mp4 a video with the classes laid over the frames.
+    Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
+    the exit code is then 1; the others are done.
+    """
+    from ..pipeline import run_job
+    from ..segmenter import Segmenter
+    from ..sources import open_source
+
+    with open_source(source) as frames:
+        with _wrong_usage(ctx):
+            sink = _sink_for(frames, out, overlay=overlay)
+            segmenter = Segmenter(
+                model, backend=backend, threads=threads, tile=tile, overlap=overlap
+            )
+        with segmenter, _progress(frames) as advance:
+            summary = run_job(frames, segmenter, sink, progress=advance)
+        described = {
+            "source": source,
+            "output": str(sink.target),
+            "model": segmenter.spec.name,
+            "backend": segmenter.backend,
+            "precision": segmenter.spec.precision,
+        }
+    if json_path is not None:
+        write_report(described | summary.to_json(), json_path)
+    if json_path != STANDARD_OUTPUT:
+        _print_summary(summary, sink.target)
+    _name_failures(summary)
+    ctx.exit(1 if summary.failed else 0)
+
+
+@contextmanager
+def _wrong_usage(ctx: click.Context) -> Iterator[None]:
+    """Turns an argument that the runtime refuses into a usage error."""
+    try:
+        yield
+    except InputError as error:
+        raise click.UsageError(str(error), ctx) from error
+
+
+def _sink_for(source: Source, out: Path | None, *, overlay: bool) -> Sink:
+    """Opens the sink that the options ask for, before a model is loaded or a frame read."""
+    from ..sinks import open_sink
+
+    if out is None:
+        out = _default_out(source, overlay=overlay)
+    if out.suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
+        raise InputError(
+            f"{out} holds one frame, the source gives {source.total or 'several'}; "
+            "give a folder or an .mp4"
+        )
+    return open_sink(out, kind="overlay" if overlay else None, fps=source.fps)
+
+
+def _default_out(source: Source, *, overlay: bool) -> Path:
+    if source.fps is not None:
+        return Path(f"{source.name}_overlay.mp4")
+    if source.total == 1:
+        return Path(f"{source.name}_overlay.jpg" if overlay else f"{source.name}_mask.png")
+    return Path(f"{source.name}_overlay" if overlay else f"{source.name}_masks")
+
+
+@contextmanager
+def _progress(source: Source) -> Iterator[Callable[[int], None]]:
+    """Shows a bar with the remaining time, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(source.name, total=source.total, rate="")
+
+        def advance(frames: int) -> None:
+            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
+            progress.update(task, completed=frames, rate=f"{speed:.1f} fps" if speed else "")
+
+        yield advance
+
+
+def _print_summary(summary: JobSummary, target: Path) -> None:
+    noun = "frame" if summary.done == 1 else "frames"
+    click.echo(f"{summary.done} {noun} -> {target}  ({summary.fps:.1f} fps)")
+    if summary.done:
+        shares = (f"{name} {share:.1%}" for name, share in summary.class_fractions.items())
+        click.echo(f"classes: {', '.join(shares)}")
+        stages = (f"{stage} {elapsed:.1f}" for stage, elapsed in summary.stage_ms.items())
+        click.echo(f"ms per frame: {', '.join(stages)}")
+
+
+def _name_failures(summary: JobSummary) -> None:
+    if not summary.failed:
+        return
+    noun = "frame" if len(summary.failed) == 1 else "frames"
+    click.echo(f"error: {len(summary.failed)} {noun} failed:", err=True)
+    for failure in summary.failed[:_SHOWN_FAILURES]:
+        click.echo(f"  {failure.name}: {failure.reason}", err=True)
+    if len(summary.failed) > _SHOWN_FAILURES:
+        rest = len(summary.failed) - _SHOWN_FAILURES
+        click.echo(f"  and {rest} more; --json FILE lists them all", err=True)

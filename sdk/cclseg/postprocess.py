@@ -1,0 +1,164 @@
+"""From logits at the output stride to class ids and confidence at the frame's own size.
+
+Logits are enlarged bilinearly with half-pixel centres, as ``torch.nn.functional.interpolate`` does
+without ``align_corners``: output pixel y lies at (y + 0.5) / stride - 0.5 in logits, held inside
+the outermost ones. :func:`enlarged` is the definition, in numpy; the functions behind it give the
+same without ever holding all classes at full size: band by band, so that the work stays in the
+processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from .frame import FloatArray, Mask
+
+try:
+    import cv2
+except ImportError as error:
+    raise MissingDependencyError.for_extra(
+        "cv2", extra="cpu", purpose="enlarging masks to the frame's size"
+    ) from error
+
+# Two such bands of float32 fit into a second-level cache of 1 MB. Measured on 5 classes at 720p:
+# bands of 24 rows of logits 2.5 ms, the whole frame at once 3.8 ms, argmax of a stack 27 ms.
+_BAND_PIXELS = 1 << 17
+
+
+def enlarged(logits: FloatArray, *, stride: int, size_hw: tuple[int, int]) -> FloatArray:
+    """Enlarges logits to a frame's size.
+
+    Args:
+        logits: (K, h, w) float32.
+        stride: Output pixels per logit along each axis.
+        size_hw: Size of the frame, at most (h * stride, w * stride).
+
+    Returns:
+        (K, H, W) float32.
+    """
+    for axis, length in ((1, size_hw[0]), (2, size_hw[1])):
+        place = (np.arange(length) + 0.5) / stride - 0.5
+        place = np.clip(place, 0, logits.shape[axis] - 1)
+        lower = np.floor(place).astype(np.intp)
+        upper = np.minimum(lower + 1, logits.shape[axis] - 1)
+        share = (place - lower).astype(np.float32)
+        share = share[:, None] if axis == 1 else share
+        logits = logits.take(lower, axis) * (1 - share) + logits.take(upper, axis) * share
+    return logits
+
+
+def class_ids(logits: FloatArray, *, stride: int, size_hw: tuple[int, int]) -> Mask:
+    """Returns the class with the highest enlarged logit at every pixel, the first one at a tie.
+
+    Args:
+        logits: (K, h, w) float32.
+        stride: Output pixels per logit along each axis.
+        size_hw: Size of the frame, at most (h * stride, w * stride).
+
+    Returns:
+        (H, W) uint8, or uint16 for more than 255 classes.
+    """
+    classes, _, columns = logits.shape
+    mask: Mask = np.zeros(size_hw, np.uint8 if classes <= 255 else np.uint16)
+    best, values, above, ids = (
+        np.empty((_band_rows(columns, stride), columns * stride), dtype)
+        for dtype in (np.float32, np.float32, np.bool_, mask.dtype)
+    )
+    for band in _bands(logits.shape[1], columns, stride, size_hw[0]):
+        top, mark = band.enlarge(logits[0], best), above[: band.height]
+        band_ids = ids[: band.height]
+        band_ids[:] = 0
+        for class_id in range(1, classes):
+            candidate = band.enlarge(logits[class_id], values)
+            np.greater(candidate, top, out=mark)
+            # Ids only rise from here on, so the maximum keeps the latest class that won.
+            np.maximum(band_ids, np.multiply(mark, mask.dtype.type(class_id)), out=band_ids)
+            np.maximum(top, candidate, out=top)
+        mask[band.rows] = band_ids[:, : size_hw[1]]
+    return mask
+
+
+def confidence(logits: FloatArray, *, stride: int, size_hw: tuple[int, int]) -> FloatArray:
+    """Returns the softmax probability of the winning class at every pixel.
+
+    Args:
+        logits: (K, h, w) float32.
+        stride: Output pixels per logit along each axis.
+        size_hw: Size of the frame, at most (h * stride, w * stride).
+
+    Returns:
+        (H, W) float32 in [1 / K, 1].
+    """
+    classes, rows, columns = logits.shape
+    result = np.empty(size_hw, np.float32)
+    buffer = np.empty((classes, _band_rows(columns, stride), columns * stride), np.float32)
+    for band in _bands(rows, columns, stride, size_hw[0]):
+        planes = [band.enlarge(*pair) for pair in zip(logits, buffer, strict=True)]
+        values = np.stack(planes)[:, :, : size_hw[1]]
+        values -= values.max(axis=0)
+        np.divide(1.0, np.exp(values, out=values).sum(axis=0), out=result[band.rows])
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """Some rows of a frame, and the rows of logits that they need.
+
+    Attributes:
+        rows: The rows in the frame.
+        cells: The rows of logits, one more at either end for the interpolation.
+        crop: The frame's rows within the enlarged cells.
+    """
+
+    rows: slice
+    cells: slice
+    crop: slice
+
+    @property
+    def height(self) -> int:
+        return int(self.rows.stop - self.rows.start)
+
+    def enlarge(self, plane: FloatArray, buffer: FloatArray) -> FloatArray:
+        """Enlarges one class of logits into ``buffer`` and returns this band's rows of it."""
+        cells = plane[self.cells]
+        width = buffer.shape[1]
+        stride = width // cells.shape[1]
+        target = buffer[: len(cells) * stride]
+        cv2.resize(cells, (width, len(target)), dst=target, interpolation=cv2.INTER_LINEAR)
+        return target[self.crop]
+
+
+def _cells_per_band(columns: int, stride: int) -> int:
+    return max(1, _BAND_PIXELS // (columns * stride * stride))
+
+
+def _band_rows(columns: int, stride: int) -> int:
+    """Returns the rows of a buffer that holds any band with its extra cells."""
+    return (_cells_per_band(columns, stride) + 2) * stride
+
+
+def _bands(rows: int, columns: int, stride: int, height: int) -> Iterator[_Band]:
+    """Cuts the rows of a frame into bands.
+
+    Args:
+        rows: Rows of logits.
+        columns: Columns of logits.
+        stride: Output pixels per logit along each axis.
+        height: Rows of the frame.
+    """
+    step = _cells_per_band(columns, stride)
+    for first in range(0, -(-height // stride), step):
+        begin, end = max(0, first - 1), min(rows, first + step + 1)
+        top, bottom = first * stride, min(height, (first + step) * stride)
+        yield _Band(
+            rows=slice(top, bottom),
+            cells=slice(begin, end),
+            crop=slice(top - begin * stride, bottom - begin * stride),
+        )

@@ -1,0 +1,63 @@
+"""The contract of a source: frames in order, from files or devices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..errors import CclsegError
+
+if TYPE_CHECKING:
+    from ..frame import Frame
+
+OnFrameError: TypeAlias = Callable[[str, CclsegError], None]
+"""Called with the name of a frame that cannot be read, and why."""
+
+
+class Source(ABC):
+    """Frames in order.
+
+    A subclass opens what it needs in ``__init__`` and implements :meth:`frames`. It is a context
+    manager, and iterating over it twice reads the frames twice.
+
+    Attributes:
+        name: Stem for the names of results ("flight_07").
+        total: Number of frames, None where it is not known before the end.
+        fps: Frames per second of a moving source, None for still images.
+    """
+
+    name: str
+    total: int | None = None
+    fps: float | None = None
+
+    @abstractmethod
+    def frames(self, *, on_error: OnFrameError | None = None) -> Iterator[Frame]:
+        """Yields the frames in order.
+
+        Args:
+            on_error: Called for a frame that cannot be read; reading goes on with the next one.
+                None raises the error instead.
+
+        Raises:
+            InputError: A frame cannot be read, and ``on_error`` is None.
+            SourceError: The source as a whole cannot be read (any further).
+        """
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def close(self) -> None:  # noqa: B027 - files that are read one by one hold nothing open
+        """Frees what the source holds. May be called twice."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,213 @@
+"""Each sink against the contract, and disks that refuse."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contracts import SinkContract, frames_in, images_in, item
+
+from cclseg import open_sink
+from cclseg.errors import InputError, SinkError
+from cclseg.image_files import read_mask
+from cclseg.sinks.images import FileSink, FolderSink
+from cclseg.sinks.video import VideoSink
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+class TestMaskFolder(SinkContract):
+    @pytest.fixture
+    def sink(self, tmp_path):
+        return open_sink(tmp_path / "deep" / "masks")
+
+    def pictures(self, sink):
+        return images_in(sink.target)
+
+    def test_masks_are_exact_and_named_after_their_frames(self, sink, items):
+        with sink:
+            for frame, result in items:
+                sink.write(frame, result)
+        for frame, result in items:
+            written = read_mask(sink.target / f"{frame.name}.png")
+            np.testing.assert_array_equal(written, result.mask)
+
+    def test_what_stood_there_before_is_replaced(self, sink, items):
+        path = sink.target / f"{items[0][0].name}.png"
+        path.write_bytes(b"old")
+        sink.write(*items[0])
+        np.testing.assert_array_equal(read_mask(path), items[0][1].mask)
+
+
+class TestOverlayFolder(SinkContract):
+    @pytest.fixture
+    def sink(self, tmp_path):
+        return open_sink(tmp_path / "overlays", kind="overlay")
+
+    def pictures(self, sink):
+        return images_in(sink.target)
+
+    def test_overlays_look_like_overlays(self, sink, items):
+        sink.write(*items[0])
+        (picture,) = images_in(sink.target)
+        drawn = items[0][1].overlay(items[0][0].image).astype(float)
+        assert np.abs(picture - drawn).mean() < 12  # JPEG is lossy
+
+
+class TestVideo(SinkContract):
+    @pytest.fixture
+    def sink(self, tmp_path):
+        return open_sink(tmp_path / "out" / "flight.mp4", fps=12.5)
+
+    def pictures(self, sink):
+        return frames_in(sink.target)
+
+    def test_until_the_end_it_has_no_final_name(self, sink, items):
+        with sink:
+            sink.write(*items[0])
+            assert not sink.target.exists()
+        assert sink.target.exists()
+
+    def test_a_frame_of_another_size_is_refused_and_the_others_stay(self, sink, items):
+        with sink:
+            sink.write(*items[0])
+            with pytest.raises(InputError, match="is 32 x 24, the video 64 x 48"):
+                sink.write(*item(9, size_hw=(24, 32)))
+            sink.write(*items[1])
+        assert len(frames_in(sink.target)) == 2
+
+
+class TestSingleFile:
+    def test_a_mask_and_an_overlay(self, tmp_path):
+        frame, result = item(0)
+        for name in ("mask.png", "overlay.jpg"):
+            with open_sink(tmp_path / name) as sink:
+                sink.write(frame, result)
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), result.mask)
+        assert images_in(tmp_path)[1].shape == (48, 64, 3)
+
+    def test_a_second_frame_is_refused(self, tmp_path):
+        with open_sink(tmp_path / "mask.png") as sink:
+            sink.write(*item(0))
+            with pytest.raises(InputError, match="already has 'frame_0'; give a folder"):
+                sink.write(*item(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("masks", None, FolderSink),
+        ("a.png", None, FileSink),
+        ("a.PNG", "overlay", FileSink),
+        ("a.jpg", None, FileSink),
+        ("a.mp4", None, VideoSink),
+        ("a.mp4", "overlay", VideoSink),
+    ],
+)
+def test_the_form_of_the_path_chooses(tmp_path, name, kind, expected):
+    assert isinstance(open_sink(tmp_path / name, kind=kind), expected)
+
+
+def test_a_folder_whose_name_has_an_ending_stays_a_folder(tmp_path):
+    (tmp_path / "flight.07").mkdir()
+    assert isinstance(open_sink(tmp_path / "flight.07"), FolderSink)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("a.tif", None, r"no results of the form '\.tif'"),
+        ("a.geojson", None, "expected a folder"),
+        ("a.jpg", "masks", "would not keep class ids exactly"),
+        ("a.mp4", "masks", "would not keep class ids exactly"),
+        ("a", "heatmap", "expected 'masks' or 'overlay'"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_work(tmp_path, name, kind, message):
+    with pytest.raises(InputError, match=message):
+        open_sink(tmp_path / name, kind=kind)
+
+
+@pytest.mark.parametrize("name", ["masks", "masks/a.png", "masks/a.mp4"])
+def test_a_file_in_the_way_of_the_folder(tmp_path, name):
+    (tmp_path / "masks").write_text("a file")
+    with pytest.raises(SinkError, match="choose another place"):
+        open_sink(tmp_path / name / "deeper" if name == "masks" else tmp_path / name)
+
+
+def test_the_input_is_never_written_over(tmp_path):
+    path = tmp_path / "frame_0.png"
+    frame, result = item(0, path=path)
+    path.write_bytes(b"the only copy")
+    for target in (tmp_path, path):
+        with pytest.raises(InputError, match="is the input itself"):
+            open_sink(target).write(frame, result)
+    assert path.read_bytes() == b"the only copy"
+
+
+FULL_DISK = """
+import json, resource, sys
+sys.path.insert(0, {support!r})
+from pathlib import Path
+from contracts import item
+from cclseg import open_sink
+from cclseg.errors import SinkError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    with open_sink({target!r}) as sink:
+        for index in range(40):
+            sink.write(*item(index, size_hw=(480, 640)))
+except SinkError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+@pytest.mark.parametrize(("name", "limit"), [("masks", 200), ("flight.mp4", 60_000)])
+def test_where_no_file_may_grow_nothing_half_written_stands(tmp_path, name, limit):
+    target = tmp_path / "out" / name
+    code = FULL_DISK.format(support=str(SUPPORT), limit=limit, target=str(target))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message = json.loads(done.stdout)
+    assert f"cannot write {target}" in message
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB, where this machine lets us have one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"cannot mount a small file system: {error}")
+    if done.returncode:
+        pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", ["masks", "flight.mp4"])
+def test_a_full_disk_is_a_sink_error_and_keeps_what_is_whole(small_disk, name):
+    written = 0
+
+    def fill():
+        nonlocal written
+        with open_sink(small_disk / name) as sink:
+            for index in range(200):
+                sink.write(*item(index, size_hw=(240, 320)))
+                written += 1
+
+    with pytest.raises(SinkError, match=r"cannot write .*space"):
+        fill()
+    files = [path for path in small_disk.rglob("*") if path.is_file()]
+    assert not [path for path in files if "partial" in path.name]
+    if name == "masks":
+        assert len(files) == written > 0
+        assert all(read_mask(path).shape == (240, 320) for path in files)
+    else:
+        assert files == []

@@ -1,0 +1,159 @@
+"""Training: it learns, it resumes to the same weights after a kill, it refuses what it must."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cclseg.errors import BackendError, DatasetError, InputError
+from cclseg_trainer.checkpoint import load_checkpoint
+from cclseg_trainer.config import AugmentConfig, TrainConfig
+from cclseg_trainer.models import VARIANTS
+from cclseg_trainer.train import TrainingError, learning_rate, train
+
+NANO = VARIANTS["ccl-nano"]
+QUICK = TrainConfig(
+    steps=6, batch_size=2, crop_px=64, val_every=3, warmup_steps=2, pretrained=False
+)
+
+
+def test_a_few_steps_learn_flat_colours(tiny_dataset, tmp_path):
+    config = replace(
+        QUICK, steps=60, val_every=30, batch_size=4, augment=AugmentConfig(photometric=0.3)
+    )
+    result = train(tiny_dataset, NANO, config, tmp_path / "run")
+    assert result.report["miou"] > 0.6
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    pictures_and_figures = {"config.json", "metrics.csv", "curves.png", "tensorboard"}
+    assert files == {"best.pt", "last.pt"} | pictures_and_figures
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert {"loss", "lr", "val/miou", "val/iou/red"} <= names
+
+
+def test_same_seed_gives_the_same_weights(tiny_dataset, tmp_path):
+    first, second = (
+        load_checkpoint(train(tiny_dataset, NANO, QUICK, tmp_path / name).best).weights
+        for name in "ab"
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tiny_dataset, tmp_path):
+    whole = train(tiny_dataset, NANO, QUICK, tmp_path / "whole")
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from cclseg.dataset import open_dataset\n"
+        "from cclseg_trainer.config import TrainConfig\n"
+        "from cclseg_trainer.models import VARIANTS\n"
+        "from cclseg_trainer.train import train\n"
+        "class KillAtFive:\n"
+        "    def on_step(self, step, steps, loss):\n"
+        "        if step == 5:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    def on_validation(self, step, report, *, is_best):\n"
+        "        pass\n"
+        "config = TrainConfig(steps=6, batch_size=2, crop_px=64, val_every=3, warmup_steps=2,\n"
+        "                     pretrained=False)\n"
+        "train(open_dataset(sys.argv[1]), VARIANTS['ccl-nano'], config, Path(sys.argv[2]),\n"
+        "      progress=KillAtFive())\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_dataset.root), str(tmp_path / "killed")], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert load_checkpoint(tmp_path / "killed" / "last.pt").step == 3
+    resumed = train(tiny_dataset, NANO, QUICK, tmp_path / "killed")
+    expected, found = (load_checkpoint(r.best.parent / "last.pt") for r in (whole, resumed))
+    assert expected.step == found.step == 6
+    for name, value in expected.weights.items():
+        torch.testing.assert_close(found.weights[name], value, rtol=0, atol=0)
+    whole_csv, killed_csv = (tmp_path / name / "metrics.csv" for name in ("whole", "killed"))
+    assert killed_csv.read_text() == whole_csv.read_text()
+
+
+def test_another_recipe_does_not_continue_a_run(tiny_dataset, tmp_path):
+    train(tiny_dataset, NANO, QUICK, tmp_path)
+    with pytest.raises(InputError, match=r"lr was 0\.002, is 0\.1"):
+        train(tiny_dataset, NANO, replace(QUICK, lr=0.1), tmp_path)
+
+
+def test_broken_data_stop_before_anything_is_written(tiny_dataset, tmp_path):
+    broken = replace(tiny_dataset, image_paths={})
+    with pytest.raises(DatasetError, match="3 of 3 samples"):
+        train(broken, NANO, QUICK, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tiny_dataset, tmp_path):
+    with pytest.raises(TrainingError, match=r"bad_batch\.pt"):
+        train(tiny_dataset, NANO, replace(QUICK, lr=1e30, warmup_steps=1), tmp_path)
+    batch = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
+    assert batch["images"].shape == (2, 3, 64, 64)
+
+
+def test_a_time_budget_plans_the_steps(tiny_dataset, tmp_path):
+    config = replace(QUICK, steps=10_000, max_minutes=0.05, val_every=10_000)
+    result = train(tiny_dataset, NANO, config, tmp_path)
+    assert 15 < result.step < 10_000
+
+
+def test_a_student_learns_from_a_teacher(tiny_dataset, tmp_path):
+    teacher = train(tiny_dataset, NANO, QUICK, tmp_path / "teacher").best
+    alone = train(tiny_dataset, NANO, replace(QUICK, seed=2), tmp_path / "alone")
+    taught = train(tiny_dataset, NANO, replace(QUICK, seed=2), tmp_path / "b", teacher=teacher)
+    weights = [load_checkpoint(r.best).weights["head.2.bias"] for r in (alone, taught)]
+    assert not torch.equal(*weights)
+
+
+def test_a_run_can_start_from_another(tiny_dataset, tmp_path):
+    first = train(tiny_dataset, NANO, QUICK, tmp_path / "first").best
+    still = replace(QUICK, lr=1e-12, steps=1, warmup_steps=0)
+    second = train(tiny_dataset, NANO, still, tmp_path / "second", start=first).best
+    before, after = (load_checkpoint(path).weights["head.2.weight"] for path in (first, second))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match="start from a run of the same model"):
+        train(tiny_dataset, VARIANTS["ccl-lite0"], QUICK, tmp_path / "third", start=first)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    config = TrainConfig(steps=1000, warmup_steps=100, lr=1.0)
+    rates = np.array([learning_rate(step, 1000, config) for step in range(1000)])
+    assert rates.argmax() in (99, 100)
+    assert (np.diff(rates[:100]) > 0).all()
+    assert (np.diff(rates[100:]) < 0).all()
+    assert rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "foreign"])
+def test_damaged_checkpoints_are_refused(tiny_dataset, tmp_path, damage):
+    path = tmp_path / "best.pt"
+    if damage == "foreign":
+        torch.save({"weights": {}}, path)
+    else:
+        whole = train(tiny_dataset, NANO, replace(QUICK, steps=1), tmp_path / "run").best
+        data = whole.read_bytes()
+        path.write_bytes({"empty": b"", "half": data[: len(data) // 2], "text": b"hello"}[damage])
+    with pytest.raises(BackendError, match=r"best\.pt"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    marker = tmp_path / "marker"
+
+    class Evil:
+        def __reduce__(self):
+            return (marker.write_text, ("ran",))
+
+    torch.save({"format": 1, "config": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(BackendError, match=r"evil\.pt"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not marker.exists()

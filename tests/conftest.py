@@ -1,0 +1,28 @@
+"""Fixtures of all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from networks import write_brightest_band
+
+# How long an example takes says something about the machine's other work, nothing about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real images and videos beside the checkout."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CCLSEG_TEST_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent (set CCLSEG_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory):
+    """A model file that tells the brightest colour of 32 x 32 tiles; see tests/support."""
+    return write_brightest_band(tmp_path_factory.mktemp("network") / "brightest.onnx")
