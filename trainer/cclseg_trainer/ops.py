@@ -67,24 +67,26 @@ def local_correlation(
 def expanded(
     a: Tensor, b: Tensor, radius: int, dilation: int, groups: int, normalize: bool
 ) -> Tensor:
-    """Computes the operator by standard operators alone, one lag after the other.
+    """Computes the operator by standard operators alone, for graphs that must hold none of ours.
 
-    The decomposition for graphs that must hold no operator of ours.
+    The lags are divided together, not one by one, which leaves fewer nodes to run.
     """
-    height, width = a.shape[-2:]
-    left = _grouped(a, groups)
-    right = _padded(_grouped(b, groups), radius * dilation)
+    batch, channels, height, width = a.shape
+    left, right = (
+        maps.reshape(batch * groups, channels // groups, height, width) for maps in (a, b)
+    )
+    right = _padded(right, radius * dilation)
     if not normalize:
-        left = left / left.shape[2]
-    norms = (left.square().sum(2).sqrt(), right.square().sum(2).sqrt())
-    lags = []
-    for _, y, x in _windows(radius, dilation):
-        place = (..., slice(y, y + height), slice(x, x + width))
-        lag = (left * right[place]).sum(2)
-        if normalize:
-            lag = lag / (norms[0] * norms[1][place]).clamp_min(EPS)
-        lags.append(lag)
-    return torch.stack(lags, 2).flatten(1, 2)
+        left = left / left.shape[1]
+    places = [
+        (..., slice(y, y + height), slice(x, x + width)) for _, y, x in _windows(radius, dilation)
+    ]
+    out = torch.stack([(left * right[place]).sum(1) for place in places], 1)  # (N G, K, H, W)
+    if normalize:
+        norms = ((left * left).sum(1).sqrt(), (right * right).sum(1).sqrt())
+        products = torch.stack([norms[0] * norms[1][place] for place in places], 1)
+        out = out / products.clamp_min(EPS)
+    return out.reshape(batch, -1, height, width)
 
 
 @torch.library.custom_op(OP_NAME, mutates_args=())
