@@ -24,6 +24,9 @@ from .files import make_folder, replacing
 Host = Literal["onnxruntime", "openvino"]
 """A library that runs networks and can load the operator."""
 
+OPERATOR = "cclseg.LocalCorrelation"
+"""What the libraries compute, as :attr:`cclseg.onnx_file.OnnxFile.op_counts` names it."""
+
 FOLDER_VARIABLE = "CCLSEG_NATIVE_DIR"
 """Environment variable that names the folder of compiled libraries."""
 
