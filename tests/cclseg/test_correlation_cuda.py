@@ -16,6 +16,7 @@ from correlation_contract import CorrelationContract, Int8CorrelationContract, n
 from cuda_emulation import packs_of_four
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_libraries import built_once
 
 from cclseg.correlation import local_correlation
 from cclseg.correlation_cuda import Correlation, CudaCorrelation, compile_kernel, plan_launch
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session")
-def emulation(tmp_path_factory):
-    return cuda_emulation.build(tmp_path_factory.mktemp("emulation"))
+def emulation():
+    return ctypes.CDLL(str(built_once("emulation", cuda_emulation.build)))
 
 
 class EmulatedContract(CorrelationContract):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
-import native_libraries
 import numpy as np
 import pytest
 from correlation_contract import normal_maps
+from native_libraries import HERE, built_once
 
 from cclseg import ops_build
 from cclseg.correlation import local_correlation
 from cclseg.errors import BackendError
 
-DRIVER = Path(native_libraries.__file__).with_name("kernel_driver.cpp")
+DRIVER = HERE / "kernel_driver.cpp"
 ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 CASES = [  # shape, window
@@ -28,27 +27,35 @@ CASES = [  # shape, window
 
 
 @pytest.fixture(scope="module")
-def sanitized(tmp_path_factory):
+def sanitized():
     """The command of a program that stops at a wrong access or undefined arithmetic."""
-    program = tmp_path_factory.mktemp("sanitized") / "driver"
     flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    try:
+
+    def build(folder):
+        program = folder / "driver"
         ops_build.compile_kernels(ops_build.find_compiler(), DRIVER, program, flags)
+        return program
+
+    try:
+        return [built_once("sanitized", build)]
     except BackendError as error:
         pytest.skip(f"no compiler with sanitizers: {error}")
-    return [program]
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory):
+def emulated():
     """The command of a program for 64-bit ARM in an emulator."""
     compiler, emulator = shutil.which(ARM_COMPILER), shutil.which(ARM_EMULATOR)
     if compiler is None or emulator is None:
         pytest.skip(f"needs {ARM_COMPILER} and {ARM_EMULATOR}: "
                     "apt install g++-aarch64-linux-gnu qemu-user")  # fmt: skip
-    program = tmp_path_factory.mktemp("arm") / "driver"
-    ops_build.compile_kernels(compiler, DRIVER, program, ("-static",))
-    return [emulator, "-cpu", "max", program]
+
+    def build(folder):
+        program = folder / "driver"
+        ops_build.compile_kernels(compiler, DRIVER, program, ("-static",))
+        return program
+
+    return [emulator, "-cpu", "max", built_once("arm", build)]
 
 
 def kernels_of(command):

@@ -13,6 +13,7 @@ import pytest
 import tensorrt_plugin
 from correlation_contract import CorrelationContract, Int8CorrelationContract
 from cuda_emulation import packs_of_four
+from native_libraries import built_once
 from tensorrt_plugin import CHW4, LINEAR, ONNX_TYPES, TYPES, RefusedError
 
 from cclseg.correlation import local_correlation
@@ -36,17 +37,22 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def driver(folder):
-    program = tensorrt_plugin.build_driver(folder)
-    return tensorrt_plugin.Driver(program, tensorrt_plugin.build_emulated(folder), folder)
+    program = built_once("plugin-driver", tensorrt_plugin.build_driver)
+    library = built_once("emulated-plugin", tensorrt_plugin.build_emulated)
+    return tensorrt_plugin.Driver(program, library, folder)
 
 
 @pytest.fixture(scope="session")
-def compiled_plugin(folder):
+def compiled_plugin():
     """The plugin as the command line compiles it with nvcc, for one architecture."""
     try:
         find_nvcc()
     except BackendError as error:
         pytest.skip(str(error))
+    return built_once("compiled-plugin", run_the_verb)
+
+
+def run_the_verb(folder):
     verb = ["ops", "build", "--tensorrt", "--arch", "87", "-o", str(folder)]
     answer = subprocess.run(
         [sys.executable, "-m", "cclseg", *verb], capture_output=True, text=True, check=False
@@ -197,8 +203,8 @@ def test_the_compiled_library_needs_nothing_of_tensorrt_or_cuda(compiled_plugin)
     assert "not found" not in needed
 
 
-def test_a_compiled_library_is_found_again(compiled_plugin, folder, tmp_path):
-    assert find_tensorrt_library(folder) == compiled_plugin
+def test_a_compiled_library_is_found_again(compiled_plugin, tmp_path):
+    assert find_tensorrt_library(compiled_plugin.parent) == compiled_plugin
     assert find_tensorrt_library(tmp_path) is None
 
 

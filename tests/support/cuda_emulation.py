@@ -21,8 +21,8 @@ class EmulatedLaunch(ctypes.Structure):
     ]
 
 
-def build(folder: Path, *flags: str) -> ctypes.CDLL:
-    """Compiles the kernels for the CPU; None where there is no compiler."""
+def build(folder: Path, *flags: str) -> Path:
+    """Compiles the kernels for the CPU."""
     source = files("cclseg").joinpath("native/cuda/emulate.cpp")
     library = folder / "emulated_correlation.so"
     subprocess.run(
@@ -30,7 +30,7 @@ def build(folder: Path, *flags: str) -> ctypes.CDLL:
          "-fPIC", "-shared", *flags, "-o", library, str(source)],
         check=True,
     )  # fmt: skip
-    return ctypes.CDLL(str(library))
+    return library
 
 
 def has_compiler() -> bool:

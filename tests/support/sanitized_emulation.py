@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cclseg.correlation_cuda import Correlation
 
 def main(folder: Path) -> None:
     flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
-    library = cuda_emulation.build(folder, *flags)
+    library = ctypes.CDLL(str(cuda_emulation.build(folder, *flags)))
     rng = np.random.default_rng(0)
     runs = 0
     for shape in [(1, 3, 5, 7), (2, 10, 9, 68)]:
