@@ -3,13 +3,12 @@
 Writes raw samples and percentiles as JSON. Every form's numbers are checked against the definition
 first; a form that differs ends the run. Figures compare only within one run on a quiet machine.
 
-    python benchmarks/cpu_operator.py --samples 200 -o benchmarks/results/cpu_operator.json
+    python benchmarks/cpu_operator.py --samples 200
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +19,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import openvino
+from _record import write_result
 from onnx import TensorProto, helper
 
-from cclseg import __version__
 from cclseg.correlation import local_correlation
-from cclseg.files import write_json
-from cclseg.machine import read_machine
 from cclseg.ops_build import build_cpu, find_cpu_library
 from cclseg_export.operator import inline_function, make_model, remove_function
 
@@ -46,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, help="result file")
     options = parser.parse_args()
     libraries = {host: find_cpu_library(host) for host in ("onnxruntime", "openvino")}
     if None in libraries.values():
@@ -72,22 +69,8 @@ def main() -> None:
         )  # fmt: skip
         growth.append(floors | measure(run))
         print(floors, f"{growth[-1]['p50_ms']:.3f} ms")
-    machine = read_machine()
-    write_json(
-        options.output,
-        {
-            "device": {"cpu": machine.cpu, "instruction_sets": machine.instruction_sets},
-            "threads": options.threads,
-            "load_at_end": os.getloadavg()[0],
-            "versions": {
-                "cclseg": __version__,
-                "onnxruntime": onnxruntime.__version__,
-                "openvino": openvino.__version__,
-            },
-            "forms": forms,
-            "growth": growth,
-        },
-    )
+    content = {"threads": options.threads, "forms": forms, "growth": growth}
+    print(write_result("cpu_operator", content, options.output))
 
 
 def all_forms(
