@@ -47,7 +47,7 @@ def _first_cells(heading: str) -> list[str]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the snippets name."""
     cv2 = pytest.importorskip("cv2")
     monkeypatch.chdir(tmp_path)
@@ -70,20 +70,20 @@ def _need_bundled(text: str) -> None:
             pytest.skip(f"the model '{name}' is not bundled in this checkout")
 
 
-def test_the_python_snippets_run(workplace: Path) -> None:
+def test_the_python_snippets_run(playground: Path) -> None:
     blocks = _blocks("python")
     assert len(blocks) >= 3
     _need_bundled("".join(blocks))
-    subprocess.run([sys.executable, "-c", "\n".join(blocks)], check=True, cwd=workplace)
-    assert (workplace / "mask.png").stat().st_size
-    assert (workplace / "overlay.jpg").stat().st_size
+    subprocess.run([sys.executable, "-c", "\n".join(blocks)], check=True, cwd=playground)
+    assert (playground / "mask.png").stat().st_size
+    assert (playground / "overlay.jpg").stat().st_size
 
 
-def test_the_snippet_for_a_foreign_network_runs(workplace: Path) -> None:
+def test_the_snippet_for_a_foreign_network_runs(playground: Path) -> None:
     (snippet,) = (block for block in _blocks("python") if "ModelSpec" in block)
     first = "import cv2\nfrom cclseg import Segmenter\nframe = cv2.imread('photo.jpg')\n"
     words = [sys.executable, "-c", first + snippet]
-    done = subprocess.run(words, check=True, cwd=workplace, capture_output=True, text=True)
+    done = subprocess.run(words, check=True, cwd=playground, capture_output=True, text=True)
     assert done.stdout == "uint8\n"
 
 
@@ -100,15 +100,15 @@ def _light_commands() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("command", list(_light_commands()), ids=" ".join)
-def test_the_commands_run(command: list[str], workplace: Path) -> None:
+def test_the_commands_run(command: list[str], playground: Path) -> None:
     if command[0] == "predict":
         _need_bundled("ccl-lite0")
     _need_bundled(" ".join(command))
     words = [sys.executable, "-m", "cclseg", *command]
-    done = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=playground, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     if "-o" in command:
-        assert (workplace / command[command.index("-o") + 1]).exists()
+        assert (playground / command[command.index("-o") + 1]).exists()
 
 
 def test_the_make_targets_exist() -> None:
