@@ -77,6 +77,11 @@ class OpenVinoBackend(Backend):
             check_interface(path, spec, content.inputs, content.outputs)
             if OPERATOR in content.op_counts:
                 compiled = find_cpu_library("openvino")
+                if compiled is None:
+                    raise BackendError(
+                        f"OpenVINO cannot load {path}: it has no {OPERATOR}; compile it with: "
+                        "cclseg ops build"
+                    )
         try:
             core = openvino.Core()
             if compiled is not None:
