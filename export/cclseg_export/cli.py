@@ -34,6 +34,7 @@ import click
 @click.option("--percentile", type=float, help="Calibrate on this share of magnitudes (99.99).")
 @click.option("--keep-float", multiple=True, help="Node that stays in floating point; repeatable.")
 @click.option("--threads", type=int, help="Threads of the backends while measuring.")
+@click.option("--license", default="", help="SPDX identifier of the weights' licence.")
 @click.pass_context
 def export(context: click.Context, /, checkpoint: Path, out: Path, **options: Any) -> None:
     """Turn CHECKPOINT into ONNX, and with --int8 into a measured INT8 file.

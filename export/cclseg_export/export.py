@@ -12,11 +12,11 @@ import numpy as np
 
 from cclseg.dataset import DatasetFolder, open_dataset
 from cclseg.errors import BackendError, InputError
-from cclseg.files import make_folder, write_json
-from cclseg_trainer.checkpoint import file_sha256, load_checkpoint
+from cclseg.files import file_sha256, make_folder, write_json
+from cclseg_trainer.checkpoint import load_checkpoint
 
 from .parity import compare, worst_loss
-from .quantize import calibrate, to_int8_for_cpu
+from .quantize import calibrate, correct_bias, to_int8_for_cpu
 from .tiles import calibration_tiles
 from .to_onnx import attach_spec, largest_difference, save_model, to_onnx
 
@@ -45,6 +45,7 @@ class ExportOptions:
         percentile: Calibrate on this share of magnitudes in percent, None for the largest.
         keep_float: Names of nodes that stay in floating point.
         threads: Threads of the backends while measuring.
+        license: SPDX identifier of the weights' licence, noted in the file.
     """
 
     int8: bool = False
@@ -55,6 +56,7 @@ class ExportOptions:
     percentile: float | None = None
     keep_float: tuple[str, ...] = ()
     threads: int | None = None
+    license: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def export_checkpoint(checkpoint_path: Path, out: Path, options: ExportOptions) 
         dataset.check((options.split,))
     make_folder(out)
 
-    spec = dataclasses.replace(checkpoint.spec, source_sha256=file_sha256(checkpoint_path))
+    spec = dataclasses.replace(
+        checkpoint.spec, source_sha256=file_sha256(checkpoint_path), license=options.license
+    )
     model = to_onnx(checkpoint)
     attach_spec(model, spec)
     probe = tiles[0] if tiles else _noise(checkpoint.spec.bands, checkpoint.spec.input_hw)
@@ -116,7 +120,10 @@ def export_checkpoint(checkpoint_path: Path, out: Path, options: ExportOptions) 
     int8_path = out / f"{spec.name}.int8.onnx"
     candidate_path = out / f"{int8_path.name}.rejected"
     ranges = calibrate(model, tiles, spec=spec, percentile=options.percentile)
-    int8_model = to_int8_for_cpu(model, ranges, keep_float=options.keep_float)
+    uncorrected = to_int8_for_cpu(model, ranges, keep_float=options.keep_float)
+    int8_model = to_int8_for_cpu(
+        correct_bias(model, uncorrected, tiles), ranges, keep_float=options.keep_float
+    )
     int8_spec = dataclasses.replace(spec, precision="int8")
     attach_spec(int8_model, int8_spec)
     measured_path = out / f".{spec.name}.measured.onnx"

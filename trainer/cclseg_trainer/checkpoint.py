@@ -7,7 +7,6 @@ a file from a stranger can be wrong, but it cannot run code.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import pickle
 import zipfile
@@ -126,16 +125,6 @@ def train_config_from_dict(values: dict[str, Any]) -> TrainConfig:
     augment = AugmentConfig(**_tuples(values.pop("augment")))
     loss = LossConfig(**_tuples(values.pop("loss")))
     return TrainConfig(augment=augment, loss=loss, **_tuples(values))
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file as hexadecimal text."""
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from .losses import SegmentationLoss, class_weights
 from .models import CCLNet, ModelConfig
 from .models.encoders import EfficientNetLite0
 from .models.pretrained import load_imagenet_lite0
+from .prior import choose_prior
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +153,8 @@ def train(
             run.checkpoint({}, with_resume=True).save(last)
             log.save()
     log.close()
-    best = load_checkpoint(folder / "best.pt")
+    best = run.choose_prior(load_checkpoint(folder / "best.pt"), dataset)
+    best.save(folder / "best.pt")
     return TrainResult(folder / "best.pt", best.step, best.metrics)
 
 
@@ -191,8 +193,9 @@ class _Run:
             _load_start(model, load_checkpoint(start), start)
         self._model = _to_device(model, self._device)
         self._average = copy.deepcopy(self._model).eval()
+        self._class_weights = class_weights(sampler.class_shares)
         self._loss = SegmentationLoss(
-            class_weights(sampler.class_shares).to(self._device),
+            self._class_weights.to(self._device),
             ignore_index=spec.ignore_index,
             config=config.loss,
         )
@@ -253,6 +256,14 @@ class _Run:
             self._best_miou = report["miou"]
             self.checkpoint(report, with_resume=False).save(folder / "best.pt")
         return report, is_best
+
+    def choose_prior(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
+        """Takes back what the class weights did to the scores, as far as "val" gains from it."""
+        return choose_prior(
+            best,
+            self._class_weights,
+            lambda model: validate(_to_device(model, self._device), self._spec, dataset, "val"),
+        )
 
     def checkpoint(self, report: dict[str, Any], *, with_resume: bool) -> Checkpoint:
         """Returns the state of the run, with or without what only a resumed run needs."""

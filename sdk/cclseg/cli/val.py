@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import STANDARD_OUTPUT, json_option, write_report
+
 if TYPE_CHECKING:
     from ..metrics import ConfusionMatrix
 
@@ -17,9 +19,7 @@ if TYPE_CHECKING:
 @click.option("--split", default="test", show_default=True, help="Split of the dataset folder.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
 @click.option("--threads", type=int, help="Threads of the backend (default: all cores).")
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here."
-)
+@json_option
 def val(
     model: str, data: Path, split: str, backend: str, threads: int | None, json_path: Path | None
 ) -> None:
@@ -34,7 +34,6 @@ def val(
 
     from ..dataset import open_dataset
     from ..evaluate import evaluate
-    from ..files import write_json
     from ..segmenter import Segmenter
 
     dataset = open_dataset(data)
@@ -53,8 +52,9 @@ def val(
         matrix = evaluate(segmenter, dataset, split, on_image=on_image)
         report = matrix.report(segmenter.spec.class_names)
     if json_path:
-        write_json(json_path, report)
-    _print_report(report, title=f"{model} on {data.name}, split {split}")
+        write_report(report, json_path)
+    if json_path != STANDARD_OUTPUT:
+        _print_report(report, title=f"{model} on {data.name}, split {split}")
 
 
 def _print_report(report: dict, title: str) -> None:  # type: ignore[type-arg]
