@@ -31,8 +31,9 @@ format: $(VENV)/develop.stamp
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Those that need a GPU are started by name.
 bench: $(VENV)/develop.stamp
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" || exit 1; done
+	for script in $(filter-out benchmarks/gpu_%,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python "$$script" || exit 1; done
 
 # Checks each commit with the same tools and versions.
 hooks: $(VENV)/develop.stamp

@@ -72,6 +72,15 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
     assert {f"{package}/py.typed" for package in PACKAGES} <= packed
 
 
+def test_the_wheel_carries_the_sources_of_the_native_operator(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {n.partition("cclseg/native/")[2] for n in archive.namelist()}
+    assert {
+        "cpu/kernel.h", "cpu/ort_op.cpp", "cpu/openvino_extension.cpp",
+        "cuda/local_correlation.cu", "tensorrt/local_correlation_plugin.cu",
+    } <= packed  # fmt: skip
+
+
 def test_the_wheel_carries_the_licence(wheel: Path, about: Message) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/licenses/LICENSE"))

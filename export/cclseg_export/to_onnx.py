@@ -15,6 +15,8 @@ from cclseg.errors import BackendError
 from cclseg.files import replacing
 from cclseg_trainer.models.blocks import merged_for_inference
 
+from .operator import attach_function, decomposition, translation_table
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,7 +29,12 @@ OPSET = 18
 _PRODUCER = "cclseg"
 
 
-def to_onnx(checkpoint: Checkpoint, *, input_hw: tuple[int, int] | None = None) -> onnx.ModelProto:
+def to_onnx(
+    checkpoint: Checkpoint,
+    *,
+    input_hw: tuple[int, int] | None = None,
+    keep_operator: bool = False,
+) -> onnx.ModelProto:
     """Converts a checkpoint to a checked and simplified fp32 model.
 
     Multi-scale depthwise kernels are merged and batch norms folded first; the training heads are
@@ -36,6 +43,8 @@ def to_onnx(checkpoint: Checkpoint, *, input_hw: tuple[int, int] | None = None) 
     Args:
         checkpoint: What the trainer wrote.
         input_hw: Height and width of the input, multiples of 32; None for the spec's.
+        keep_operator: Leave each correlation one node for compiled kernels, with a body of standard
+            operators beside it; else standard operators take its place.
 
     Returns:
         Input ``images`` (N, C, H, W) and output ``logits`` (N, K, H/4, W/4), both float32, N free;
@@ -53,14 +62,20 @@ def to_onnx(checkpoint: Checkpoint, *, input_hw: tuple[int, int] | None = None) 
         level = exporter_log.level
         exporter_log.setLevel(logging.ERROR)  # it warns that torchvision is absent
         try:
-            program = torch.onnx.export(
-                network,
+            traced = torch.export.export(
+                network.eval(),
                 (example,),
+                dynamic_shapes={"x": {0: torch.export.Dim("N", min=1, max=64)}},
+            )
+            if not keep_operator:
+                traced = traced.run_decompositions(decomposition())
+            program = torch.onnx.export(
+                traced,
                 dynamo=True,
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
-                dynamic_shapes={"x": {0: torch.export.Dim("N", min=1, max=64)}},
                 opset_version=OPSET,
+                custom_translation_table=translation_table(),
                 verbose=False,
             )
         finally:
@@ -74,6 +89,7 @@ def to_onnx(checkpoint: Checkpoint, *, input_hw: tuple[int, int] | None = None) 
         del node.metadata_props[:]  # source lines of the exporting machine
         node.doc_string = ""
     attach_spec(model, spec)
+    attach_function(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from .errors import CclsegError
 from .files import file_sha256
 from .machine import Machine, read_machine
 from .models import DEFAULT_MODEL, bundled_models
+from .ops_build import Host, find_cpu_library
 
 State = Literal["ok", "untried", "absent", "failed"]
 
@@ -111,6 +112,7 @@ def diagnose(root: Path = Path("/")) -> Diagnosis:
         "libraries": tuple(_look_at_libraries()),
         MODELS: tuple(_look_at_models()),
         BACKENDS: tuple(_try_backends()),
+        "compiled correlation": tuple(_look_for_kernels()),
         "graphics processor": (_ask_cuda(), *_look_for_tensorrt()),
         "video": tuple(_try_video()),
         "tools": tuple(_look_for_tools()),
@@ -172,6 +174,15 @@ def _try_backend(name: str, model: Path | None) -> Finding:
         if not np.isfinite(logits).all():
             return Finding(name, "failed", f"{model.stem} gives figures that are not finite")
         return Finding(name, "ok", f"ran {model.stem} on {backend.device}")
+
+
+def _look_for_kernels() -> Iterator[Finding]:
+    """Only networks that were exported with the correlation as one node take them."""
+    for host in get_args(Host):
+        if (library := find_cpu_library(host)) is not None:
+            yield Finding(host, "untried", str(library))
+        else:
+            yield Finding(host, "absent", "not compiled", "cclseg ops build")
 
 
 def _ask_cuda() -> Finding:

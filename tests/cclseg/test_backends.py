@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from contracts import BackendContract
+from native_libraries import FOLDER, native_library
 from networks import (
     block_means,
     brightest_band_spec,
@@ -125,6 +126,49 @@ class TestBadFiles:
     def test_a_spec_that_contradicts_the_network(self, backend_class, network, wrong):
         with pytest.raises(SpecError, match="correct the spec"):
             backend_class.open(network, spec=brightest_band_spec(**wrong))
+
+
+@BOTH
+class TestCorrelation:
+    """A network of one correlation node, without a body that could stand in for a kernel."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        node = helper.make_node(
+            "LocalCorrelation",
+            ["images", "images"],
+            ["logits"],
+            domain="cclseg",
+            radius=0,
+            groups=3,
+        )
+        return write_graph(
+            tmp_path / "model.onnx",
+            [node],
+            inputs={"images": ["n", 3, 32, 32]},
+            outputs={"logits": ["n", 3, 32, 32]},
+            metadata=brightest_band_spec(output_stride=1).to_metadata(),
+            domains=("cclseg",),
+        )
+
+    def test_the_compiled_kernel_computes_it(self, backend_class, path, monkeypatch):
+        native_library(backend_class.name)
+        monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(FOLDER))
+        images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+        logits = backend_class.open(path).infer(images)
+        np.testing.assert_allclose(logits, images**2, rtol=1e-6)
+
+    def test_without_a_kernel_it_cannot_be_loaded(self, backend_class, path, monkeypatch, tmp_path):
+        monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path / "empty"))
+        with pytest.raises(BackendError, match="cannot load"):
+            backend_class.open(path)
+
+    def test_a_broken_kernel_is_reported(self, backend_class, path, monkeypatch, tmp_path):
+        built = native_library(backend_class.name)
+        (tmp_path / built.name).write_bytes(b"no library")
+        monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path))
+        with pytest.raises(BackendError, match=built.name):
+            backend_class.open(path)
 
 
 class TestChoice:

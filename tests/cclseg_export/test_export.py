@@ -10,15 +10,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from native_libraries import FOLDER, native_library
 
+from cclseg.backends.onnx_runtime import OnnxRuntimeBackend
+from cclseg.backends.open_vino import OpenVinoBackend
 from cclseg.dataset import open_dataset
-from cclseg.errors import InputError
+from cclseg.errors import BackendError, InputError
 from cclseg.segmenter import Segmenter
 from cclseg.spec import ModelSpec
 from cclseg_export.export import ExportOptions, export_checkpoint
 from cclseg_export.quantize import calibrate, to_int8_for_cpu
 from cclseg_export.tiles import calibration_tiles
-from cclseg_export.to_onnx import to_onnx
+from cclseg_export.to_onnx import save_model, to_onnx
 from cclseg_trainer.checkpoint import Checkpoint
 from cclseg_trainer.config import TrainConfig
 from cclseg_trainer.models import VARIANTS, build_model
@@ -63,6 +66,27 @@ def dataset(tmp_path_factory):
     (root / "classes.json").write_text(json.dumps({"classes": classes}))
     (root / "splits.json").write_text(json.dumps({"train": ["a", "b"], "test": ["c"]}))
     return open_dataset(root)
+
+
+def test_a_network_that_keeps_the_operator_runs_by_body_and_by_kernel(monkeypatch, tmp_path):
+    checkpoint = _checkpoint("ccl-lite0")
+    images = np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)
+    for keep in (False, True):
+        save_model(to_onnx(checkpoint, keep_operator=keep), tmp_path / f"{keep}.onnx")
+    expected = OnnxRuntimeBackend.open(tmp_path / "False.onnx").infer(images)
+    path = tmp_path / "True.onnx"
+
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path / "nothing was compiled"))
+    by_body = OnnxRuntimeBackend.open(path).infer(images)
+    np.testing.assert_allclose(by_body, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(BackendError, match="compile it with: cclseg ops build"):
+        OpenVinoBackend.open(path)
+
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(FOLDER))
+    for backend in (OnnxRuntimeBackend, OpenVinoBackend):
+        native_library(backend.name)
+        by_kernel = backend.open(path).infer(images)
+        np.testing.assert_allclose(by_kernel, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))

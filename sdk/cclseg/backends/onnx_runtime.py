@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import BackendError, MissingDependencyError
 from ..onnx_file import read_onnx, spec_of
+from ..ops_build import OPERATOR, find_cpu_library
 from .base import Backend, check_interface, usable_threads
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class OnnxRuntimeBackend(Backend):
         options.log_severity_level = _SILENT_BELOW_ERROR
         # Threads that spin while they wait take the processors from the decoder and the writer.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        compiled = find_cpu_library("onnxruntime") if OPERATOR in content.op_counts else None
         try:
+            if compiled is not None:
+                options.register_custom_ops_library(str(compiled))
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..errors import BackendError, MissingDependencyError
 from ..onnx_file import TensorInfo, read_onnx, spec_of
+from ..ops_build import OPERATOR, find_cpu_library
 from ..spec import ModelSpec
 from .base import Backend, check_interface, usable_threads
 
 if TYPE_CHECKING:
-    from openvino import AsyncInferQueue, CompiledModel, InferRequest, Model
+    from openvino import AsyncInferQueue, CompiledModel, Core, InferRequest, Model
 
     from ..frame import FloatArray
 
@@ -51,8 +52,11 @@ class OpenVinoBackend(Backend):
     suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".xml")
     tiles_per_call = 8
 
-    def __init__(self, model: Model, spec: ModelSpec, *, output: str, threads: int) -> None:
+    def __init__(
+        self, core: Core, model: Model, spec: ModelSpec, *, output: str, threads: int
+    ) -> None:
         super().__init__(spec)
+        self._core = core  # knows the operators of the model
         self._model: Model | None = model
         self._output = output
         self._threads = threads
@@ -66,16 +70,27 @@ class OpenVinoBackend(Backend):
     ) -> OpenVinoBackend:
         """Loads an ONNX file or an OpenVINO IR (.xml); see :meth:`Backend.open`."""
         threads = usable_threads(threads)
+        compiled: Path | None = None
         if path.suffix.lower() == ".onnx":  # damage and foreign content get their own messages
             content = read_onnx(path)
             spec = spec or spec_of(path, content)
             check_interface(path, spec, content.inputs, content.outputs)
+            if OPERATOR in content.op_counts:
+                compiled = find_cpu_library("openvino")
+                if compiled is None:
+                    raise BackendError(
+                        f"OpenVINO cannot load {path}: it has no {OPERATOR}; compile it with: "
+                        "cclseg ops build"
+                    )
         try:
-            model = openvino.Core().read_model(path)
+            core = openvino.Core()
+            if compiled is not None:
+                core.add_extension(str(compiled))
+            model = core.read_model(path)
             spec = spec or ModelSpec.from_metadata(_metadata(model), name=path.stem)
             logits = check_interface(path, spec, _infos(model.inputs), _infos(model.outputs))
             model.reshape({model.input(0): [1, len(spec.bands), *spec.input_hw]})
-            return cls(model, spec, output=logits.name, threads=threads)
+            return cls(core, model, spec, output=logits.name, threads=threads)
         except RuntimeError as error:
             if isinstance(error, BackendError):
                 raise
@@ -87,7 +102,7 @@ class OpenVinoBackend(Backend):
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": streams,
         }
-        return openvino.Core().compile_model(self._model, "CPU", options)
+        return self._core.compile_model(self._model, "CPU", options)
 
     def _infer(self, images: FloatArray) -> FloatArray:
         if self._request is None:

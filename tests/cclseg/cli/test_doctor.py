@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
+from native_libraries import native_library
 
 from cclseg import doctor
 from cclseg.cli.app import run
@@ -69,6 +70,18 @@ def test_a_damaged_model_is_a_failure_of_every_backend(
     assert "damaged.onnx" in finding.detail
     assert not diagnosis.usable
     assert diagnosis.verdict.startswith("not ready: no backend can run the bundled model")
+
+
+def test_a_compiled_correlation_is_found_and_its_absence_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path))
+    finding = _finding(diagnose(), "onnxruntime", "compiled correlation")
+    assert (finding.state, finding.advice) == ("absent", "cclseg ops build")
+    library = native_library("onnxruntime")
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(library.parent))
+    finding = _finding(diagnose(), "onnxruntime", "compiled correlation")
+    assert (finding.state, finding.detail) == ("untried", str(library))
 
 
 def test_the_diagnosis_is_plain_json(here: Diagnosis) -> None:

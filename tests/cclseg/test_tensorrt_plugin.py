@@ -1,0 +1,332 @@
+"""The TensorRT plugin without a GPU: driven by a program, in a registry, in an engine build."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cuda_emulation
+import numpy as np
+import pytest
+import tensorrt_plugin
+from correlation_contract import CorrelationContract, Int8CorrelationContract
+from cuda_emulation import packs_of_four
+from native_libraries import built_once
+from tensorrt_plugin import CHW4, LINEAR, ONNX_TYPES, TYPES, RefusedError
+
+from cclseg.correlation import local_correlation
+from cclseg.errors import BackendError
+from cclseg.native_build_tensorrt import (
+    build_tensorrt,
+    find_headers,
+    find_nvcc,
+    find_tensorrt_library,
+)
+
+pytestmark = pytest.mark.skipif(not cuda_emulation.has_compiler(), reason="no g++ to compile with")
+
+FLOAT, HALF, INT8 = TYPES["float32"], TYPES["float16"], TYPES["int8"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("plugin")
+
+
+@pytest.fixture(scope="session")
+def driver(folder):
+    program = built_once("plugin-driver", tensorrt_plugin.build_driver)
+    library = built_once("emulated-plugin", tensorrt_plugin.build_emulated)
+    return tensorrt_plugin.Driver(program, library, folder)
+
+
+@pytest.fixture(scope="session")
+def compiled_plugin():
+    """The plugin as the command line compiles it with nvcc, for one architecture."""
+    try:
+        find_nvcc()
+    except BackendError as error:
+        pytest.skip(str(error))
+    return built_once("compiled-plugin", run_the_verb)
+
+
+def run_the_verb(folder):
+    verb = ["ops", "build", "--tensorrt", "--arch", "87", "-o", str(folder)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "cclseg", *verb], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    return Path(answer.stdout.splitlines()[-1])
+
+
+class PluginContract(CorrelationContract):
+    """What enqueue computes, after the plugin was stored in an engine and loaded."""
+
+    refusals = (RefusedError,)
+
+    @pytest.fixture(autouse=True)
+    def _driver(self, driver):
+        self.driver = driver
+
+    def run(self, a, b, *, radius, dilation=1, groups=1, normalize=False):
+        if a.shape != b.shape:
+            self.driver.ask("shapes", *a.shape, *b.shape, radius=radius)
+        fields = {
+            "radius": radius, "dilation": dilation, "groups": groups, "normalize": int(normalize),
+        }  # fmt: skip
+        out_shape = (a.shape[0], groups * (2 * radius + 1) ** 2, *a.shape[2:])
+        found, _ = self.driver.correlate(
+            a, b, out_shape=out_shape, out_type=self.dtype, fields=fields
+        )
+        return found
+
+
+class TestEnqueueFloat32(PluginContract):
+    pass
+
+
+class TestEnqueueFloat16(PluginContract):
+    # Sums are those of float32; the last step rounds to 11 bits, the definition's too.
+    dtype, rtol = np.float16, 2**-10
+
+
+class TestEnqueueInt8(Int8CorrelationContract):
+    @pytest.fixture(autouse=True)
+    def _driver(self, driver):
+        self.driver = driver
+
+    def run(self, a, b, *, scales, radius, dilation=1, groups=1, normalize=False):
+        fields = {
+            "radius": radius, "dilation": dilation, "groups": groups, "normalize": int(normalize),
+            "a_scale": scales[0], "b_scale": scales[1],
+        }  # fmt: skip
+        out_shape = (a.shape[0], groups * (2 * radius + 1) ** 2, *a.shape[2:])
+        found, _ = self.driver.correlate(
+            packs_of_four(a), packs_of_four(b), logical_shape=a.shape, out_shape=out_shape,
+            out_type=np.float32, fields=fields,
+        )  # fmt: skip
+        return found
+
+
+def test_enqueue_writes_int8_results(driver):
+    a, b = Int8CorrelationContract.maps((1, 8, 6, 16))
+    fields = {"radius": 1, "a_scale": 0.1, "b_scale": 0.1, "out_scale": 0.5, "out_dtype": 3}
+    found, _ = driver.correlate(a, b, out_shape=(1, 9, 6, 16), out_type=np.int8, fields=fields)
+    steps = local_correlation(a * 0.1, b * 0.1, radius=1) / 0.5
+    expected = np.clip(np.rint(steps), -128, 127)
+    near_tie = np.abs(np.abs(steps) % 1 - 0.5) < 1e-5  # float32 may fall to the other side
+    np.testing.assert_array_equal(found[~near_tie], expected[~near_tie])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out_dtype", "output"),
+    [(FLOAT, 0, FLOAT), (HALF, 0, HALF), (HALF, ONNX_TYPES["float16"], HALF), (INT8, 0, FLOAT),
+     (INT8, ONNX_TYPES["float32"], FLOAT), (INT8, ONNX_TYPES["float16"], HALF),
+     (INT8, ONNX_TYPES["int8"], INT8)],
+)  # fmt: skip
+def test_output_types_are_exact(driver, inputs, out_dtype, output):
+    answer = driver.ask("types", inputs, inputs, radius=1, out_dtype=out_dtype)
+    assert answer == [[str(output)]]
+
+
+@pytest.mark.parametrize(
+    ("types", "fields", "reason"),
+    [((FLOAT, HALF), {}, "got inputs of types 0 and 1"),
+     ((3, 3), {}, "got inputs of types 3 and 3"),
+     ((FLOAT, FLOAT), {"out_dtype": 3}, "got out_dtype 3 for floating inputs")],
+)  # fmt: skip
+def test_other_types_are_refused(driver, types, fields, reason):
+    with pytest.raises(RefusedError, match=reason):
+        driver.ask("types", *types, radius=1, **fields)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [(((2, 8, 5, 7), (2, 8, 5, 7)), "2 75 5 7"),
+     (((-1, 9, -1, -1), (-1, 9, -1, -1)), "-1 75 -1 -1"),
+     (((1, -1, 64, -1), (1, -1, -1, 32)), "1 75 64 -1")],
+)  # fmt: skip
+def test_output_shapes(driver, inputs, output):
+    a, b = inputs
+    assert driver.ask("shapes", *a, *b, radius=2, groups=3) == [output.split()]
+
+
+def test_formats_of_maps_and_result(driver):
+    def combinations(map_type, **fields):
+        lines = driver.ask("formats", map_type, radius=1, **fields)
+        return {tuple(map(int, line)) for line in lines}
+
+    assert combinations(FLOAT) == {(LINEAR, LINEAR, FLOAT, LINEAR)}
+    assert combinations(HALF) == {(LINEAR, LINEAR, HALF, LINEAR)}
+    assert combinations(INT8, out_dtype=3) == {
+        (LINEAR, LINEAR, INT8, LINEAR),
+        (CHW4, CHW4, INT8, LINEAR),
+    }
+    assert combinations(3) == set()  # int32
+
+
+def test_fields_survive_storing_loading_and_cloning(driver):
+    fields = {
+        "radius": 3, "dilation": 2, "groups": 4, "normalize": 1, "out_dtype": 10,
+        "a_scale": 0.125, "b_scale": 0.0625, "out_scale": 0.5,
+    }  # fmt: skip
+    stored, loaded, cloned = driver.ask("fields", **fields)
+    assert stored == loaded == cloned == [f"{name}={value}" for name, value in fields.items()]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"radius": -1}, "got radius -1; expected 0 or more"),
+     ({}, "got radius -1; expected 0 or more"),
+     ({"radius": 1, "dilation": 0}, "got dilation 0"),
+     ({"radius": 1, "groups": 0}, "got groups 0"),
+     ({"radius": 1, "normalize": 2}, "got normalize 2"),
+     ({"radius": 1, "out_dtype": 7}, "got out_dtype 7"),
+     ({"radius": 1, "a_scale": 0.0}, "got scales 0, 1, 1"),
+     ({"radius": 2**40}, "got the field 'radius' of type 10"),
+     ({"radius": 1.5}, "got the field 'radius' of type 1"),
+     ({"radius": 1, "radios": 2}, "got the field 'radios'")],
+)  # fmt: skip
+def test_fields_that_mean_nothing_are_refused(driver, fields, reason):
+    with pytest.raises(RefusedError, match=reason):
+        driver.ask("fields", **fields)
+
+
+def test_the_compiled_library_needs_nothing_of_tensorrt_or_cuda(compiled_plugin):
+    needed = subprocess.run(
+        ["ldd", compiled_plugin], capture_output=True, text=True, check=True
+    ).stdout
+    assert "nvinfer" not in needed
+    assert "cudart" not in needed
+    assert "not found" not in needed
+
+
+def test_a_compiled_library_is_found_again(compiled_plugin, tmp_path):
+    assert find_tensorrt_library(compiled_plugin.parent) == compiled_plugin
+    assert find_tensorrt_library(tmp_path) is None
+
+
+def test_the_driver_gets_the_same_answers_from_the_compiled_library(driver, compiled_plugin):
+    other = tensorrt_plugin.Driver(driver.program, compiled_plugin, driver.folder)
+    for question in (("types", INT8, INT8), ("formats", INT8), ("fields",)):
+        assert other.ask(*question, radius=2) == driver.ask(*question, radius=2)
+
+
+def test_a_wrong_tensorrt_root_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
+    with pytest.raises(BackendError, match="holds no include/NvInferRuntime"):
+        find_headers()
+
+
+def test_headers_of_tensorrt_are_found_below_its_root(monkeypatch, tmp_path):
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "NvInferRuntime.h").write_text("")
+    monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
+    assert find_headers() == tmp_path / "include"
+
+
+def test_architectures_that_nvcc_does_not_know_are_refused(tmp_path, compiled_plugin):
+    with pytest.raises(BackendError, match=r"does not compile for sm_\[35\]"):
+        build_tensorrt(tmp_path, architectures=[35, 87])
+
+
+class TestLeanRegistry:
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        if not tensorrt_plugin.is_installed("tensorrt_lean_bindings"):
+            pytest.skip("tensorrt_lean_cu13_bindings is not installed (group test-trt)")
+
+    @staticmethod
+    def report(library, *fields):
+        script = tensorrt_plugin.HERE / "lean_registry.py"
+        answer = subprocess.run(
+            [sys.executable, script, library, *fields],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout.splitlines()[-1]), answer.stderr
+
+    def test_finds_and_instantiates_the_plugin(self, compiled_plugin):
+        report, _ = self.report(compiled_plugin, "radius=3", "groups=2")
+        assert report["plugin"] == ["LocalCorrelation", "1", "cclseg"]
+        assert report["fields"] == [
+            "radius", "dilation", "groups", "normalize", "out_dtype", "a_scale", "b_scale",
+            "out_scale",
+        ]  # fmt: skip
+        build, runtime = report["capabilities"]
+        assert build.startswith("IPluginV3OneBuild")
+        assert runtime == "IPluginV3OneRuntime"
+
+    def test_hears_why_a_plugin_is_refused(self, compiled_plugin):
+        report, errors = self.report(compiled_plugin, "radius=-3")
+        assert report["plugin"] is None
+        assert "got radius -3; expected 0 or more" in errors
+
+
+class TestRtxEngine:
+    """TensorRT for RTX parses a file, takes its node as the plugin, and builds an engine."""
+
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        for module in ("tensorrt_rtx_bindings", "tensorrt_rtx_libs"):
+            if not tensorrt_plugin.is_installed(module):
+                pytest.skip(f"{module} is not installed (group test-trt)")
+
+    @staticmethod
+    def model(shape, map_type, *, out_type=None, **options):
+        """One correlation; int8 maps come from floating inputs that are quantized."""
+        onnx = pytest.importorskip("onnx")
+        operator = pytest.importorskip("cclseg_export.operator")
+        model = operator.make_model(shape, dtype=map_type, scales=(0.05, 0.05), **options)
+        operator.name_plugin(model)
+        graph, helper = model.graph, onnx.helper
+        if map_type == "int8":
+            scales = helper.make_tensor("scale", 1, [], [0.05])
+            graph.initializer.append(scales)
+            zero = helper.make_tensor("zero", ONNX_TYPES["int8"], [], [0])
+            graph.initializer.append(zero)
+            correlation = graph.node[0]
+            for i, name in enumerate(("a", "b")):
+                graph.input[i].type.tensor_type.elem_type = 1
+                quantize = helper.make_node(
+                    "QuantizeLinear", [name, "scale", "zero"], [f"{name}_q"]
+                )
+                graph.node.insert(i, quantize)
+                correlation.input[i] = f"{name}_q"
+            if out_type == "int8":
+                correlation.attribute.append(helper.make_attribute("out_dtype", 3))
+                correlation.attribute.append(helper.make_attribute("out_scale", 0.05))
+                correlation.output[0] = "out_q"
+                graph.node.append(
+                    helper.make_node("DequantizeLinear", ["out_q", "scale", "zero"], ["out"])
+                )
+        return model
+
+    @pytest.mark.parametrize(
+        ("map_type", "out_type", "layers"),
+        [("float32", None, 1), ("float16", None, 1), ("int8", None, 3), ("int8", "int8", 4)],
+    )
+    @pytest.mark.parametrize("shape", [(2, 8, 32, 48), (1, 8, "h", "w")], ids=["fixed", "dynamic"])
+    def test_is_built(self, compiled_plugin, tmp_path, shape, map_type, out_type, layers):
+        model = self.model(shape, map_type, out_type=out_type, radius=2, groups=2, normalize=True)
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        report = tensorrt_plugin.build_rtx_engine(compiled_plugin, path, tmp_path)
+        assert report["layers"].count("PLUGIN_V3") == 1
+        assert len([layer for layer in report["layers"] if layer != "CONSTANT"]) == layers
+        free = [-1 if isinstance(size, str) else size for size in shape]
+        assert report["output_shape"] == [free[0], 50, *free[2:]]
+        assert report["output_type"] == ("HALF" if map_type == "float16" else "FLOAT")
+        assert (tmp_path / "engine.plan").stat().st_size == report["engine_bytes"] > 0
+
+    def test_wrong_options_end_the_build_with_a_reason(self, compiled_plugin, tmp_path):
+        model = self.model((1, 8, 16, 16), "float32", radius=1)
+        for attribute in model.graph.node[0].attribute:
+            if attribute.name == "groups":
+                attribute.i = 3
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(RefusedError, match="got 3 groups for 8 channels"):
+            tensorrt_plugin.build_rtx_engine(compiled_plugin, path, tmp_path)

@@ -1,0 +1,76 @@
+"""The CUDA kernels run on the CPU: every block, thread, barrier and byte of shared memory."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from cclseg.correlation_cuda import Correlation, plan_launch
+
+TYPES = {"float32": 0, "float16": 1, "int8": 2}
+
+
+class EmulatedLaunch(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int) for name in ("radius", "x", "y", "z", "blocks", "shared_bytes")
+    ]
+
+
+def build(folder: Path, *flags: str) -> Path:
+    """Compiles the kernels for the CPU."""
+    source = files("cclseg").joinpath("native/cuda/emulate.cpp")
+    library = folder / "emulated_correlation.so"
+    subprocess.run(
+        ["g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+         "-fPIC", "-shared", *flags, "-o", library, str(source)],
+        check=True,
+    )  # fmt: skip
+    return library
+
+
+def has_compiler() -> bool:
+    return shutil.which("g++") is not None
+
+
+def aligned_copy(array):
+    """A dense copy at an address that is a multiple of 16, as every GPU allocation is."""
+    memory = np.empty(array.nbytes + 16, np.uint8)
+    start = -memory.ctypes.data % 16
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def packs_of_four(maps):
+    """(N, C, H, W) int8 as (N, ceil(C / 4), H, W, 4), the padding filled with rubbish."""
+    n, c, h, w = maps.shape
+    padded = np.full((n, -(-c // 4) * 4, h, w), 99, np.int8)
+    padded[:, :c] = maps
+    return np.ascontiguousarray(padded.reshape(n, -1, 4, h, w).transpose(0, 1, 3, 4, 2))
+
+
+def correlate(library, what: Correlation, a, b, *, multiprocessors=2):
+    """Runs one planned launch twice, the threads taking turns forwards and backwards."""
+    a, b = aligned_copy(a), aligned_copy(b)
+    results = []
+    for backwards in (0, 1):
+        out = aligned_copy(np.full(what.out_shape, 77, what.out_type))
+        pointers = tuple(array.ctypes.data for array in (a, b, out))
+        plan = plan_launch(what, multiprocessors=multiprocessors, pointers=pointers)
+        launch = EmulatedLaunch(plan.radius, *plan.threads, plan.blocks, plan.shared_bytes)
+        status = library.cclseg_emulate(
+            TYPES[what.map_type],
+            ctypes.byref(launch),
+            ctypes.create_string_buffer(plan.params, len(plan.params)),
+            *(ctypes.c_void_p(pointer) for pointer in pointers),
+            backwards,
+        )
+        assert status == 0, "threads of a block did not meet at the same barriers"
+        results.append(out)
+    np.testing.assert_array_equal(results[0].view(np.uint8), results[1].view(np.uint8))
+    return results[0]

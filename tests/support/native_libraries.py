@@ -1,0 +1,62 @@
+"""What tests compile: built by one worker for all of them, and kept until a source changes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from cclseg import ops_build
+from cclseg.errors import BackendError
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parents[1] / ".pytest_cache" / "cclseg-native"
+
+
+def built_once(name, build):
+    """Returns what ``build(folder)`` returned, the path of a file that it wrote there."""
+    folder = FOLDER / f"{name}-{_digest_of_sources()}"
+    built = folder / "built.txt"
+    with _one_worker_at_a_time(name):
+        if not built.exists():
+            folder.mkdir(exist_ok=True)
+            built.write_text(str(build(folder)))
+    return Path(built.read_text())
+
+
+@cache
+def native_library(host):
+    """Returns the path of the library for a host, and skips where no compiler is."""
+    with _one_worker_at_a_time("cpu"):
+        if found := ops_build.find_cpu_library(host, FOLDER):
+            return found
+        try:
+            ops_build.find_compiler()
+        except BackendError as error:
+            pytest.skip(str(error))
+        return ops_build.build_cpu(FOLDER, hosts=[host])[host]
+
+
+@contextmanager
+def _one_worker_at_a_time(name):
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@cache
+def _digest_of_sources():
+    """Digests what is compiled and the modules that know the flags."""
+    package = Path(str(files("cclseg")))
+    native = [path for path in sorted((package / "native").rglob("*")) if path.is_file()]
+    builders = [package / "ops_build.py", package / "native_build_tensorrt.py"]
+    digest = hashlib.sha256()
+    for path in (*native, *builders, *sorted(HERE.glob("*.cpp")), *sorted(HERE.glob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
