@@ -58,5 +58,5 @@ $(VENV)/runtime.stamp: pyproject.toml $(VENV)/made.stamp
 	@touch $@
 
 $(VENV)/develop.stamp: pyproject.toml constraints.txt $(VENV)/made.stamp
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[all]" --group test --group lint
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[all]" --group test --group test-trt --group lint
 	@touch $@ $(VENV)/runtime.stamp
