@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +41,7 @@ def write_result(name: str, content: dict[str, Any], out: Path | None) -> Path:
         "load_average": os.getloadavg(),
         "versions": {"python": platform.python_version()} | _versions(),
         "commit": _commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
     write_json(out, surroundings | content)
     return out

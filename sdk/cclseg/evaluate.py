@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .errors import InputError
 from .metrics import ConfusionMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from .dataset import DatasetFolder
     from .segmenter import Segmenter
@@ -59,8 +55,3 @@ def check_classes(segmenter: Segmenter, dataset: DatasetFolder) -> None:
             f"{', '.join(segmenter.spec.class_names)}; {dataset.root} has "
             f"{', '.join(dataset.class_names)}; they must be the same, in the same order"
         )
-
-
-def agreement(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Returns the share of pixels in which two (H, W) masks agree, in 0..1."""
-    return float(np.mean(first == second))
