@@ -9,7 +9,6 @@ there is nothing to measure and the run says so. A pair is measured on every ins
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,8 +35,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, help="result file")
     arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        sys.exit(0 if arguments.data == _DATA else f"no dataset folder {arguments.data}")
+    if arguments.data == _DATA and not _DATA.is_dir():
+        print(f"accuracy: nothing measured, there is no dataset folder {_DATA}")
+        return
     dataset = open_dataset(arguments.data)
     dataset.check((arguments.split,))
     models = {}
