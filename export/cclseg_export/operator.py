@@ -263,7 +263,16 @@ def inline_function(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def name_plugin(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Prepares a model for TensorRT, in place: nodes name the plug-in, and no body hides it."""
+    """Prepares a model for TensorRT, in place: nodes name the plug-in, and no body hides it.
+
+    In an INT8 network a node takes the place of the Q/DQ nodes around it. It then has the int8
+    results of the Q nodes (zero point 0, one step for the whole tensor) as inputs, and carries:
+
+    - ``a_scale``, ``b_scale`` (float): the steps of those Q nodes;
+    - ``out_dtype`` (int): type of its result in ONNX's numbering, 1 (float32, also when absent),
+      10 (float16), or 3 (int8), where it has taken in the Q node behind it, too;
+    - ``out_scale`` (float): the step of that Q node.
+    """
     for node in correlation_nodes(model):
         present = {entry.name for entry in node.attribute}
         for key, value in (("plugin_namespace", DOMAIN), ("plugin_version", str(OP_VERSION))):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import subprocess
+import sys
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -13,6 +15,7 @@ import pytest
 
 from cclseg import ops_build
 from cclseg.errors import BackendError
+from cclseg.native_build_tensorrt import find_nvcc
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".pytest_cache" / "cclseg-native"
@@ -40,6 +43,25 @@ def native_library(host):
         except BackendError as error:
             pytest.skip(str(error))
         return ops_build.build_cpu(FOLDER, hosts=[host])[host]
+
+
+@cache
+def native_plugin():
+    """Returns the plugin as the command line compiles it with nvcc, for one architecture."""
+    try:
+        find_nvcc()
+    except BackendError as error:
+        pytest.skip(str(error))
+    return built_once("compiled-plugin", _run_the_verb)
+
+
+def _run_the_verb(folder):
+    verb = ["ops", "build", "--tensorrt", "--arch", "87", "-o", str(folder)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "cclseg", *verb], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    return Path(answer.stdout.splitlines()[-1])
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Builds a TensorRT for RTX engine from an ONNX file; its parser ends the process when it fails.
 
 Started as ``rtx_build.py PLUGIN MODEL ENGINE`` with the parser's libraries on LD_LIBRARY_PATH.
-Prints one JSON line: the layers of the parsed network and the bytes of the engine.
+Prints one JSON line: the layers of the parsed network, the types of its plugin's inputs and output,
+and the bytes of the engine.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def main(plugin: Path, model: Path, engine: Path) -> None:
         json.dumps(
             {
                 "layers": [layer.type.name for layer in layers],
+                "plugin_types": _types_at_plugins(layers),
                 "output_type": output.dtype.name,
                 "output_shape": list(output.shape),
                 "engine_bytes": plan.nbytes,
@@ -47,6 +49,20 @@ def main(plugin: Path, model: Path, engine: Path) -> None:
         )
         + "\n"
     )
+
+
+def _types_at_plugins(layers: list[trt.ILayer]) -> list[str]:
+    """Types of the inputs and outputs of each plugin, one after the other."""
+    tensors = [
+        tensor
+        for layer in layers
+        if layer.type.name == "PLUGIN_V3"
+        for tensor in (
+            *map(layer.get_input, range(layer.num_inputs)),
+            *map(layer.get_output, range(layer.num_outputs)),
+        )
+    ]
+    return [tensor.dtype.name for tensor in tensors]
 
 
 if __name__ == "__main__":
