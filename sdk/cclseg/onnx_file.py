@@ -1,25 +1,25 @@
 """Reads what an ONNX file says of itself, without the onnx package and without the weights.
 
-An ONNX file is a protobuf message: a row of fields, each a key (number and wire type) and a value.
-Only the few fields named below are followed; weights are skipped without being read. Every length
-is checked against the bytes that are there, so a damaged file is an error and never a crash.
+Only the few fields named below are followed, with :mod:`cclseg.protobuf`; weights are skipped.
 Field numbers are those of onnx.proto (github.com/onnx/onnx), which are frozen.
+
+A file is read once: what is checked is what a library then gets, whatever happens to the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import mmap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BackendError
+from .onnx_external import ExternalData, check_external_data, find_external_data
+from .protobuf import DamagedError, Field, fields_of, numbers_of, text_of
 from .spec import METADATA_KEY, ModelSpec
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_AXES = 32
 
 _ELEMENT_TYPES = {
@@ -60,6 +60,7 @@ class OnnxFile:
         opsets: Version of each operator domain; the standard one is "".
         parameters: Number of stored weights.
         producer: Name and version of the program that wrote the file.
+        external_data: Weights that stand in other files.
     """
 
     metadata: Mapping[str, str]
@@ -69,6 +70,7 @@ class OnnxFile:
     opsets: Mapping[str, int]
     parameters: int
     producer: str
+    external_data: tuple[ExternalData, ...]
 
 
 def read_onnx(path: Path) -> OnnxFile:
@@ -77,18 +79,26 @@ def read_onnx(path: Path) -> OnnxFile:
     Raises:
         BackendError: The file is missing, empty, cut off, or not ONNX.
     """
-    try:
-        with path.open("rb") as file:
-            if not file.seek(0, 2):
-                raise BackendError(f"{path} is empty (0 bytes); copy the model again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _parsed_model(data)
-    except OSError as error:
-        raise BackendError(f"cannot read {path}: {error.strerror}; check the path") from error
-    except _DamagedError as error:
-        raise BackendError(
-            f"{path} is no whole ONNX file ({error}); copy or export the model again"
-        ) from error
+    return _described(path, _whole(path))
+
+
+def load_onnx(path: Path) -> tuple[OnnxFile, bytes | Path]:
+    """Reads an ONNX file for a library that will run it.
+
+    Returns:
+        Its description, and what the library is to load: the bytes that were described or, where
+        weights stand in other files, which it must find by name, the path.
+
+    Raises:
+        BackendError: The file is missing, empty, cut off, not ONNX, or takes weights from what is
+            no plain file in its own folder.
+    """
+    data = _whole(path)
+    content = _described(path, data)
+    if not content.external_data:
+        return content, data
+    check_external_data(path, content.external_data)
+    return content, path
 
 
 def spec_of(path: Path, content: OnnxFile) -> ModelSpec:
@@ -117,71 +127,33 @@ def spec_of(path: Path, content: OnnxFile) -> ModelSpec:
     return spec
 
 
-class _DamagedError(Exception):
-    """The bytes are not what a protobuf message of this kind may hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """One field of a message; ``data[start:stop]`` are its bytes, ``value`` that of a number."""
-
-    number: int
-    value: int
-    start: int
-    stop: int
-
-
-def _varint(data: mmap.mmap, position: int, stop: int) -> tuple[int, int]:
-    """Reads a base-128 number; returns it with the position behind it."""
-    value = shift = 0
-    while position < stop and shift < 70:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        shift += 7
-        if byte < 0x80:
-            return value, position
-    raise _DamagedError(f"a number at byte {position} does not end")
-
-
-def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[_Field]:
-    """Walks over the fields of the message in data[start:stop]."""
-    position = start
-    while position < stop:
-        key, position = _varint(data, position, stop)
-        number, wire_type = key >> 3, key & 7
-        value, begin = 0, position
-        if wire_type == _VARINT:
-            value, position = _varint(data, position, stop)
-        elif wire_type == _BYTES:
-            length, begin = _varint(data, position, stop)
-            position = begin + length
-        elif wire_type in (_FIXED32, _FIXED64):
-            position += 4 if wire_type == _FIXED32 else 8
-        else:
-            raise _DamagedError(f"wire type {wire_type} at byte {begin}")
-        if number == 0:
-            raise _DamagedError(f"field number 0 at byte {begin}")
-        if position > stop:
-            raise _DamagedError(f"{position - stop} bytes are missing behind byte {stop}")
-        yield _Field(number, value, begin, position)
-
-
-def _text(data: mmap.mmap, field: _Field) -> str:
+def _whole(path: Path) -> bytes:
     try:
-        return data[field.start : field.stop].decode()
-    except UnicodeDecodeError as error:
-        raise _DamagedError(f"text at byte {field.start} is not UTF-8") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise BackendError(f"cannot read {path}: {error.strerror}; check the path") from error
+    if not data:
+        raise BackendError(f"{path} is empty (0 bytes); copy the model again")
+    return data
 
 
-def _parsed_model(data: mmap.mmap) -> OnnxFile:
+def _described(path: Path, data: bytes) -> OnnxFile:
+    try:
+        return _parsed_model(data)
+    except DamagedError as error:
+        raise BackendError(
+            f"{path} is no whole ONNX file ({error}); copy or export the model again"
+        ) from error
+
+
+def _parsed_model(data: bytes) -> OnnxFile:
     metadata: dict[str, str] = {}
     opsets: dict[str, int] = {}
     producer = ["", ""]
-    graph: _Field | None = None
-    for field in _fields(data, 0, len(data)):
+    graph: Field | None = None
+    for field in fields_of(data, 0, len(data)):
         if field.number in (2, 3):
-            producer[field.number - 2] = _text(data, field)
+            producer[field.number - 2] = text_of(data, field)
         elif field.number == 7:
             graph = field
         elif field.number == 8:
@@ -191,39 +163,46 @@ def _parsed_model(data: mmap.mmap) -> OnnxFile:
             key, value = _key_and_value(data, field)
             metadata[key] = value
     if graph is None:
-        raise _DamagedError("it holds no graph")
+        raise DamagedError("it holds no graph")
     inputs, outputs, op_counts, parameters = _parsed_graph(data, graph)
     return OnnxFile(
-        metadata, inputs, outputs, op_counts, opsets, parameters, " ".join(producer).strip()
+        metadata=metadata,
+        inputs=inputs,
+        outputs=outputs,
+        op_counts=op_counts,
+        opsets=opsets,
+        parameters=parameters,
+        producer=" ".join(producer).strip(),
+        external_data=find_external_data(data),
     )
 
 
-def _opset(data: mmap.mmap, message: _Field) -> tuple[str, int]:
+def _opset(data: bytes, message: Field) -> tuple[str, int]:
     domain, version = "", 0
-    for field in _fields(data, message.start, message.stop):
+    for field in fields_of(data, message.start, message.stop):
         if field.number == 1:
-            domain = _text(data, field)
+            domain = text_of(data, field)
         elif field.number == 2:
             version = field.value
     return domain, version
 
 
-def _key_and_value(data: mmap.mmap, message: _Field) -> tuple[str, str]:
+def _key_and_value(data: bytes, message: Field) -> tuple[str, str]:
     texts = {1: "", 2: ""}
-    for field in _fields(data, message.start, message.stop):
+    for field in fields_of(data, message.start, message.stop):
         if field.number in texts:
-            texts[field.number] = _text(data, field)
+            texts[field.number] = text_of(data, field)
     return texts[1], texts[2]
 
 
 def _parsed_graph(
-    data: mmap.mmap, graph: _Field
+    data: bytes, graph: Field
 ) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], dict[str, int], int]:
     ops: Counter[str] = Counter()
     inputs, outputs = [], []
     weights: set[str] = set()
     parameters = 0
-    for field in _fields(data, graph.start, graph.stop):
+    for field in fields_of(data, graph.start, graph.stop):
         if field.number == 1:
             ops[_op_name(data, field)] += 1
         elif field.number == 5:
@@ -239,70 +218,61 @@ def _parsed_graph(
     return tuple(inputs), tuple(outputs), dict(ops.most_common()), parameters
 
 
-def _op_name(data: mmap.mmap, node: _Field) -> str:
+def _op_name(data: bytes, node: Field) -> str:
     kind = domain = ""
-    for field in _fields(data, node.start, node.stop):
+    for field in fields_of(data, node.start, node.stop):
         if field.number == 4:
-            kind = _text(data, field)
+            kind = text_of(data, field)
         elif field.number == 7:
-            domain = _text(data, field)
+            domain = text_of(data, field)
     return f"{domain}.{kind}" if domain not in ("", "ai.onnx") else kind
 
 
-def _weight(data: mmap.mmap, tensor: _Field) -> tuple[str, int]:
+def _weight(data: bytes, tensor: Field) -> tuple[str, int]:
     """Returns the name and the number of elements of a stored tensor."""
     name, lengths = "", []
-    for field in _fields(data, tensor.start, tensor.stop):
+    for field in fields_of(data, tensor.start, tensor.stop):
         if field.number == 1:
-            lengths += _numbers(data, field)
+            lengths += numbers_of(data, field, most=_MAX_AXES)
         elif field.number == 8:
-            name = _text(data, field)
+            name = text_of(data, field)
     if len(lengths) > _MAX_AXES:
-        raise _DamagedError(f"a weight of {len(lengths)} axes at byte {tensor.start}")
+        raise DamagedError(f"a weight of {len(lengths)} axes at byte {tensor.start}")
     return name, math.prod(lengths)
 
 
-def _numbers(data: mmap.mmap, field: _Field) -> list[int]:
-    """Reads a repeated number: one varint a field, or all of them packed into one field."""
-    values, position = [], field.start
-    while position < field.stop:
-        value, position = _varint(data, position, field.stop)
-        values.append(value)
-    return values
-
-
-def _value_info(data: mmap.mmap, message: _Field) -> TensorInfo:
+def _value_info(data: bytes, message: Field) -> TensorInfo:
     name, dtype = "", "unknown"
     shape: tuple[int | None, ...] = ()
-    for field in _fields(data, message.start, message.stop):
+    for field in fields_of(data, message.start, message.stop):
         if field.number == 1:
-            name = _text(data, field)
+            name = text_of(data, field)
         elif field.number == 2:
             dtype, shape = _tensor_type(data, field)
     return TensorInfo(name, dtype, shape)
 
 
-def _tensor_type(data: mmap.mmap, message: _Field) -> tuple[str, tuple[int | None, ...]]:
+def _tensor_type(data: bytes, message: Field) -> tuple[str, tuple[int | None, ...]]:
     """Reads TypeProto; sequences and maps come out as "unknown"."""
     dtype: str = "unknown"
     lengths: list[int | None] = []
-    for tensor in _fields(data, message.start, message.stop):
+    for tensor in fields_of(data, message.start, message.stop):
         if tensor.number != 1:
             continue
-        for field in _fields(data, tensor.start, tensor.stop):
+        for field in fields_of(data, tensor.start, tensor.stop):
             if field.number == 1:
                 dtype = _ELEMENT_TYPES.get(field.value, f"type {field.value}")
             elif field.number == 2:
                 lengths = [
                     _axis_length(data, axis)
-                    for axis in _fields(data, field.start, field.stop)
+                    for axis in fields_of(data, field.start, field.stop)
                     if axis.number == 1
                 ]
     return dtype, tuple(lengths)
 
 
-def _axis_length(data: mmap.mmap, axis: _Field) -> int | None:
-    for field in _fields(data, axis.start, axis.stop):
+def _axis_length(data: bytes, axis: Field) -> int | None:
+    for field in fields_of(data, axis.start, axis.stop):
         if field.number == 1 and 0 < field.value < 1 << 31:
             return field.value
     return None

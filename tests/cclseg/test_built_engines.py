@@ -56,5 +56,5 @@ def test_a_sidecar_cannot_be_left_out_or_added(engine):
 
 
 def test_an_engine_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="cannot read .*other"):
+    with pytest.raises(InputError, match=r"cannot read .*other"):
         record_built(tmp_path / "other.engine")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import BackendError, MissingDependencyError
-from ..onnx_file import read_onnx, spec_of
+from ..onnx_file import load_onnx, spec_of
 from ..ops_build import OPERATOR, find_cpu_library
 from .base import Backend, check_interface, usable_threads
 
@@ -55,7 +55,7 @@ class OnnxRuntimeBackend(Backend):
         cls, path: Path, *, spec: ModelSpec | None = None, threads: int | None = None
     ) -> OnnxRuntimeBackend:
         """Loads an ONNX file; see :meth:`Backend.open`."""
-        content = read_onnx(path)
+        content, model = load_onnx(path)
         spec = spec or spec_of(path, content)
         logits = check_interface(path, spec, content.inputs, content.outputs)
         options = onnxruntime.SessionOptions()
@@ -69,7 +69,7 @@ class OnnxRuntimeBackend(Backend):
             if compiled is not None:
                 options.register_custom_ops_library(str(compiled))
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                model, options, providers=["CPUExecutionProvider"]
             )
         except _ORT_ERRORS as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error

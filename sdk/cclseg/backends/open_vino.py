@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import BackendError, MissingDependencyError
-from ..onnx_file import TensorInfo, read_onnx, spec_of
+from ..onnx_file import TensorInfo, load_onnx, spec_of
 from ..ops_build import OPERATOR, find_cpu_library
 from ..spec import ModelSpec
 from .base import Backend, check_interface, usable_threads
@@ -71,8 +71,9 @@ class OpenVinoBackend(Backend):
         """Loads an ONNX file or an OpenVINO IR (.xml); see :meth:`Backend.open`."""
         threads = usable_threads(threads)
         compiled: Path | None = None
+        source: bytes | Path = path
         if path.suffix.lower() == ".onnx":  # damage and foreign content get their own messages
-            content = read_onnx(path)
+            content, source = load_onnx(path)
             spec = spec or spec_of(path, content)
             check_interface(path, spec, content.inputs, content.outputs)
             if OPERATOR in content.op_counts:
@@ -86,7 +87,7 @@ class OpenVinoBackend(Backend):
             core = openvino.Core()
             if compiled is not None:
                 core.add_extension(str(compiled))
-            model = core.read_model(path)
+            model = core.read_model(source)
             spec = spec or ModelSpec.from_metadata(_metadata(model), name=path.stem)
             logits = check_interface(path, spec, _infos(model.inputs), _infos(model.outputs))
             model.reshape({model.input(0): [1, len(spec.bands), *spec.input_hw]})
