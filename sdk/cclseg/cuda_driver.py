@@ -138,7 +138,7 @@ class Module:
         self._handle: ctypes.c_void_p | None = None
         self._functions: dict[str, ctypes.c_void_p] = {}
         handle = ctypes.c_void_p()
-        _call_driver("cuModuleLoadData", ctypes.byref(handle), cubin)
+        call_driver("cuModuleLoadData", ctypes.byref(handle), cubin)
         self._handle = handle
 
     def launch(
@@ -168,7 +168,7 @@ class Module:
             raise CudaError(f"the module of {kernel} is closed; load it again")
         if kernel not in self._functions:
             function = ctypes.c_void_p()
-            _call_driver(
+            call_driver(
                 "cuModuleGetFunction", ctypes.byref(function), self._handle, kernel.encode()
             )
             self._functions[kernel] = function
@@ -179,7 +179,7 @@ class Module:
             for argument in arguments
         ]
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        _call_driver(
+        call_driver(
             "cuLaunchKernel",
             self._functions[kernel],
             *(ctypes.c_uint(extent) for extent in (blocks, 1, 1, *threads, shared_bytes)),
@@ -192,7 +192,7 @@ class Module:
         """Unloads the kernels. May be called twice."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
-            _call_driver("cuModuleUnload", handle)
+            call_driver("cuModuleUnload", handle)
 
     def __enter__(self) -> Module:
         return self
@@ -233,18 +233,26 @@ def current_multiprocessors() -> int:
 
 def _attribute(number: int) -> int:
     device = ctypes.c_int()
-    _call_driver("cuCtxGetDevice", ctypes.byref(device))
+    call_driver("cuCtxGetDevice", ctypes.byref(device))
     return _device_attribute(device, number)
 
 
 def _device_attribute(device: ctypes.c_int, number: int) -> int:
     value = ctypes.c_int()
-    _call_driver("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+    call_driver("cuDeviceGetAttribute", ctypes.byref(value), number, device)
     return value.value
 
 
-def _call_driver(function: str, *arguments: object) -> None:
-    """Calls the driver; the one place that turns its statuses into errors."""
+def call_driver(function: str, *arguments: object) -> None:
+    """Calls the driver; the one place that turns its statuses into errors.
+
+    Args:
+        function: Name of a function of the driver's C interface.
+        arguments: Its arguments as ctypes takes them.
+
+    Raises:
+        CudaError: There is no driver, or it returned a failure status.
+    """
     try:
         driver = ctypes.CDLL("libcuda.so.1")  # the loader keeps it: this is a look-up
     except OSError as error:
