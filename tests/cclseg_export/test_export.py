@@ -24,7 +24,7 @@ from cclseg_export.tiles import calibration_tiles
 from cclseg_export.to_onnx import save_model, to_onnx
 from cclseg_trainer.checkpoint import Checkpoint
 from cclseg_trainer.config import TrainConfig
-from cclseg_trainer.models import VARIANTS, build_model
+from cclseg_trainer.models import build_model
 
 CLASSES = ("red", "green", "blue")
 
@@ -89,7 +89,7 @@ def test_a_network_that_keeps_the_operator_runs_by_body_and_by_kernel(monkeypatc
         np.testing.assert_allclose(by_kernel, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", ["ccl-lite0", "ccl-nano"])
 @pytest.mark.parametrize("fusion", ["plain", "gate"])
 def test_onnx_computes_what_torch_does(variant, fusion):
     checkpoint = _checkpoint(variant, fusion=fusion)

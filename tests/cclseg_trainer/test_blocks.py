@@ -6,12 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cclseg_trainer.models import VARIANTS, build_model
-from cclseg_trainer.models.blocks import (
-    DeconvUpsample,
-    MultiScaleDepthwise,
-    merged_for_inference,
-)
+from cclseg_trainer.models.blocks import DeconvUpsample, MultiScaleDepthwise
 
 
 def _randomise_norms(module: nn.Module) -> None:
@@ -45,18 +40,3 @@ def test_upsampling_equals_a_transposed_convolution():
     block.conv[2] = nn.Identity()
     x = torch.randn(2, 6, 5, 9, dtype=torch.float64)
     torch.testing.assert_close(block(x), deconvolution(x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_merged_network_computes_the_same_logits(variant):
-    torch.manual_seed(0)
-    model = build_model(variant, num_classes=4)
-    _randomise_norms(model)
-    model.eval()
-    merged = merged_for_inference(model)
-    x = torch.randn(1, 3, 64, 96)
-    with torch.inference_mode():
-        expected, found = model(x), merged(x)
-    assert not any(isinstance(m, (nn.BatchNorm2d, MultiScaleDepthwise)) for m in merged.modules())
-    # float32 sums in another order: a few units of the last place of the largest logit
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))

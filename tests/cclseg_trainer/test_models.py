@@ -1,32 +1,46 @@
-"""Networks: shapes, heads, the gate, and the ImageNet weights."""
+"""Networks: what all of them must do, the gate, and the ImageNet weights."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from network_contract import NetworkContract
 
 from cclseg.errors import BackendError, InputError
-from cclseg_trainer.models import VARIANTS, NetworkOutput, build_model
+from cclseg_trainer.models import VARIANTS, build_model, config_from_dict, config_to_dict
 from cclseg_trainer.models.encoders import EfficientNetLite0, SameConv2d
 from cclseg_trainer.models.pretrained import load_imagenet_lite0
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
-@pytest.mark.parametrize("bands", [1, 3, 6])
-def test_logits_have_a_quarter_of_the_input_size(variant, bands):
-    model = build_model(variant, num_classes=7, in_bands=bands).eval()
-    with torch.inference_mode():
-        logits = model(torch.zeros(2, bands, 64, 96))
-    assert logits.shape == (2, 7, 16, 24)
+class TestCclNano(NetworkContract):
+    variant, stride = "ccl-nano", 4
 
 
-def test_training_heads_appear_in_training_only():
-    model = build_model("ccl-nano", num_classes=3)
-    output = model.train()(torch.zeros(2, 3, 64, 64))
-    assert isinstance(output, NetworkOutput)
-    assert output.edge_logits.shape == (2, 1, 16, 16)
-    assert output.coarse_logits.shape == (2, 3, 4, 4)
-    assert isinstance(model.eval()(torch.zeros(1, 3, 64, 64)), torch.Tensor)
+class TestCclLite0(NetworkContract):
+    variant, stride = "ccl-lite0", 4
+
+
+class TestUNetR18(NetworkContract):
+    variant, stride = "unet-r18", 1
+
+
+class TestUNetLite0(NetworkContract):
+    variant, stride = "unet-lite0", 1
+
+
+class TestLinkNetR18(NetworkContract):
+    variant, stride = "linknet-r18", 1
+
+
+def test_every_variant_keeps_the_contract():
+    assert {kind.variant for kind in NetworkContract.__subclasses__()} == set(VARIANTS)
+
+
+def test_a_checkpoint_from_before_there_were_rivals_is_a_ccl_network():
+    config = build_model("ccl-nano", num_classes=3).config
+    described = config_to_dict(config)
+    del described["architecture"]
+    assert config_from_dict(described) == config
 
 
 def test_a_gated_network_starts_as_the_plain_one():
@@ -37,17 +51,6 @@ def test_a_gated_network_starts_as_the_plain_one():
     plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(gated(x), plain(x), rtol=0, atol=0)
-
-
-def test_every_parameter_gets_a_gradient():
-    torch.manual_seed(0)
-    model = build_model("ccl-nano", num_classes=3).train()
-    for fusion in model.fusions:
-        torch.nn.init.normal_(fusion.gamma)  # at its start value 0 the gate has no gradient
-    output = model(torch.randn(2, 3, 64, 64))
-    sum(part.square().mean() for part in output).backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
 
 
 def test_unknown_variant_names_the_nearest():

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from cclseg.frame import FloatArray
     from cclseg.spec import ModelSpec
 
-    from .models import CCLNet
+    from .models import SegmentationNetwork
 
 
 class TorchBackend(Backend):
-    """A CCL network in torch: what the exported files are compared with.
+    """A network in torch: what the exported files are compared with.
 
     Example:
         >>> with TorchBackend.open(Path("runs/dubai/best.pt")) as backend:  # doctest: +SKIP
@@ -31,7 +31,7 @@ class TorchBackend(Backend):
     name = "torch"
     suffixes: ClassVar[tuple[str, ...]] = (".pt",)
 
-    def __init__(self, model: CCLNet, spec: ModelSpec) -> None:
+    def __init__(self, model: SegmentationNetwork, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.device = "cuda" if next(model.parameters()).is_cuda else "cpu"
         self._model = model

@@ -21,7 +21,13 @@ from cclseg.files import replacing
 from cclseg.spec import ModelSpec
 
 from .config import AugmentConfig, LossConfig, TrainConfig
-from .models import CCLNet, ModelConfig
+from .models import (
+    ModelConfig,
+    SegmentationNetwork,
+    build_model,
+    config_from_dict,
+    config_to_dict,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,16 +57,16 @@ class Checkpoint:
     metrics: dict[str, Any]
     resume: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def build(self) -> CCLNet:
+    def build(self) -> SegmentationNetwork:
         """Returns the network with its weights, in eval mode."""
-        model = CCLNet(self.model_config)
+        model = build_model(self.model_config)
         model.load_state_dict(self.weights)
         return model.eval()
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint whole or not at all."""
         described = {
-            "model": dataclasses.asdict(self.model_config),
+            "model": config_to_dict(self.model_config),
             "train": dataclasses.asdict(self.train_config),
             "metrics": self.metrics,
         }
@@ -105,7 +111,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         described = json.loads(content["config"])
         return Checkpoint(
-            model_config=ModelConfig(**_tuples(described["model"])),
+            model_config=config_from_dict(described["model"]),
             train_config=train_config_from_dict(described["train"]),
             spec=ModelSpec.from_json(content["spec"]),
             weights=content["weights"],

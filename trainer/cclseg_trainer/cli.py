@@ -41,17 +41,19 @@ def train(data: Path, variant: str, run: Path, fusion: Fusion | None, **options:
     """
     from cclseg.dataset import open_dataset
     from cclseg.errors import InputError
-    from cclseg.suggest import did_you_mean
 
     from .config import TrainConfig
-    from .models import VARIANTS
+    from .models import CCLConfig, find_variant
     from .progress import TrainingDisplay
     from .train import train as run_training
 
-    if variant not in VARIANTS:
-        raise InputError(f"no model '{variant}'; {did_you_mean(variant, VARIANTS)}")
-    model_config = VARIANTS[variant]
+    model_config = find_variant(variant)
     if fusion:
+        if not isinstance(model_config, CCLConfig):
+            raise InputError(
+                f"{variant} has no fusion by correlation; expected a CCL network with --fusion, or "
+                "leave the option out"
+            )
         model_config = dataclasses.replace(model_config, fusion=fusion)
     files = {name: options.pop(name) for name in ("start", "teacher")}
     config = _configured(TrainConfig(), options)

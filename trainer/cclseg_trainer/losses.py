@@ -47,7 +47,7 @@ class SegmentationLoss:
         Args:
             output: Of a network in training mode.
             masks: (N, H, W) int64 class ids or the ignore value.
-            teacher_logits: (N, K, H/4, W/4) scores of a teacher, or None.
+            teacher_logits: (N, K, h, w) scores of a teacher at any stride, or None.
 
         Returns:
             Scalar.
@@ -70,7 +70,13 @@ class SegmentationLoss:
             output.edge_logits.float(), masks, ignore_index=self._ignore_index
         )
         if teacher_logits is not None:
-            loss = loss + config.distill * distillation_loss(output.logits.float(), teacher_logits)
+            teacher = F.interpolate(
+                teacher_logits.float(),
+                output.logits.shape[-2:],
+                mode="bilinear",
+                align_corners=False,
+            )
+            loss = loss + config.distill * distillation_loss(output.logits.float(), teacher)
         return loss
 
     def _cross_entropy(self, logits: Tensor, masks: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,18 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
-    from .models import CCLNet
+    from .models import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_HEAD_BIAS = "head.2.bias"
+_HEAD_BIAS = re.compile(r"head\.\d+\.bias")  # of the convolution that ends the head
 
 
 def choose_prior(
     checkpoint: Checkpoint,
     weights: Tensor,
-    validate: Callable[[CCLNet], dict[str, Any]],
+    validate: Callable[[SegmentationNetwork], dict[str, Any]],
     *,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Checkpoint:
@@ -54,6 +55,7 @@ def choose_prior(
 
 
 def _shifted(checkpoint: Checkpoint, weights: Tensor, strength: float) -> Checkpoint:
-    bias = checkpoint.weights[_HEAD_BIAS]
+    name = next(name for name in checkpoint.weights if _HEAD_BIAS.fullmatch(name))
+    bias = checkpoint.weights[name]
     shift = strength * torch.log(weights / weights.mean()).to(bias)
-    return dataclasses.replace(checkpoint, weights=checkpoint.weights | {_HEAD_BIAS: bias - shift})
+    return dataclasses.replace(checkpoint, weights=checkpoint.weights | {name: bias - shift})

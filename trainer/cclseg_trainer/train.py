@@ -34,7 +34,7 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
 from .data import CropSampler
 from .losses import SegmentationLoss, class_weights
-from .models import CCLNet, ModelConfig
+from .models import SegmentationNetwork, build_model, config_to_dict
 from .models.encoders import EfficientNetLite0
 from .models.pretrained import load_imagenet_lite0
 from .prior import choose_prior
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cclseg.dataset import DatasetFolder, Sample
 
     from .config import TrainConfig
+    from .models import ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def train(
         run.resume(load_checkpoint(last), last)
     make_folder(folder)
     log.start(run.step)
-    description = {"model": dataclasses.asdict(model_config), "train": dataclasses.asdict(config)}
+    description = {"model": config_to_dict(model_config), "train": dataclasses.asdict(config)}
     write_json(folder / "config.json", description)
 
     clock = _StepClock()
@@ -182,7 +183,7 @@ class _Run:
         self._model_config, self._config, self._spec = model_config, config, spec
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
-        model = CCLNet(model_config)
+        model = build_model(model_config)
         self._encoder = model.encoder if isinstance(model.encoder, EfficientNetLite0) else None
         if not config.pretrained:
             self._encoder = None
@@ -351,7 +352,9 @@ def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> Non
             value.copy_(source[name])
 
 
-def validate(model: CCLNet, spec: ModelSpec, dataset: DatasetFolder, split: str) -> dict[str, Any]:
+def validate(
+    model: SegmentationNetwork, spec: ModelSpec, dataset: DatasetFolder, split: str
+) -> dict[str, Any]:
     """Segments a split as the runtime would, tiles and blending included, and returns figures."""
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
         return evaluate(segmenter, dataset, split).report(spec.class_names)
@@ -417,13 +420,14 @@ def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler)
         bands=names,
         mean=sampler.normalisation.mean,
         std=sampler.normalisation.std,
+        output_stride=config.output_stride,
         ignore_index=dataset.ignore_index,
         description=f"{config.name} for {', '.join(dataset.class_names)}",
         trained_on=tuple(trained_on),
     )
 
 
-def _to_device(model: CCLNet, device: torch.device) -> CCLNet:
+def _to_device(model: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
     """Moves a model, its weights laid out as the convolutions like them best."""
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -448,7 +452,7 @@ def _check_depth(samples: Sequence[Sample], dataset: DatasetFolder) -> None:
             )
 
 
-def _load_start(model: CCLNet, start: Checkpoint, path: Path) -> None:
+def _load_start(model: SegmentationNetwork, start: Checkpoint, path: Path) -> None:
     """Takes over all weights of an earlier run whose shapes fit; at least the encoder's must."""
     weights = model.state_dict()
     fitting = {
@@ -467,7 +471,7 @@ def _load_start(model: CCLNet, start: Checkpoint, path: Path) -> None:
 
 
 @torch.no_grad()
-def _soft_labels(teacher: CCLNet | None, images: Tensor) -> Tensor | None:
+def _soft_labels(teacher: SegmentationNetwork | None, images: Tensor) -> Tensor | None:
     if teacher is None:
         return None
     logits: Tensor = teacher(images)
@@ -476,11 +480,11 @@ def _soft_labels(teacher: CCLNet | None, images: Tensor) -> Tensor | None:
 
 def _check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, path: Path) -> None:
     """Refuses to continue a run with another recipe than it began with."""
-    before = dataclasses.asdict(last.model_config) | dataclasses.asdict(last.train_config)
-    now = dataclasses.asdict(model) | dataclasses.asdict(config)
-    changed = [key for key in now if json.dumps(before[key]) != json.dumps(now[key])]
+    before = config_to_dict(last.model_config) | dataclasses.asdict(last.train_config)
+    now = config_to_dict(model) | dataclasses.asdict(config)
+    changed = [key for key in now if json.dumps(before.get(key)) != json.dumps(now[key])]
     if changed:
-        details = ", ".join(f"{key} was {before[key]}, is {now[key]}" for key in changed)
+        details = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
         raise InputError(
             f"{path} is of a run of another configuration ({details}); "
             "use the old settings to resume it, or another folder"

@@ -1,8 +1,21 @@
-"""CCL networks: blocks, encoders, fusion, and the variants built from them."""
+"""Networks: blocks, encoders and fusion, the architectures built from them, and their variants."""
 
 from __future__ import annotations
 
-from .ccl import CCLNet, NetworkOutput, build_model
-from .config import VARIANTS, ModelConfig
+from .ccl import CCLConfig, CCLNet
+from .config import ModelConfig
+from .network import NetworkOutput, SegmentationNetwork
+from .registry import VARIANTS, build_model, config_from_dict, config_to_dict, find_variant
 
-__all__ = ["VARIANTS", "CCLNet", "ModelConfig", "NetworkOutput", "build_model"]
+__all__ = [
+    "VARIANTS",
+    "CCLConfig",
+    "CCLNet",
+    "ModelConfig",
+    "NetworkOutput",
+    "SegmentationNetwork",
+    "build_model",
+    "config_from_dict",
+    "config_to_dict",
+    "find_variant",
+]

@@ -23,11 +23,13 @@ _Block = TypeVar("_Block", bound=nn.Module)
 
 def activation(kind: Activation) -> nn.Module:
     """Makes the activation named ``kind``."""
-    if kind == "relu6":
-        return nn.ReLU6()
-    if kind == "gelu":
-        return nn.GELU()
-    return nn.Hardswish()
+    kinds: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "relu6": nn.ReLU6,
+        "gelu": nn.GELU,
+        "hardswish": nn.Hardswish,
+    }
+    return kinds[kind]()
 
 
 def conv_bn(

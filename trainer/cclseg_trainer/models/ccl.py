@@ -1,43 +1,49 @@
-"""The CCL network: encoder, correlation-gated decoder, heads."""
+"""The CCL network: an encoder and a decoder whose skips are gated by correlation."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from cclseg.errors import InputError
-from cclseg.suggest import did_you_mean
-
 from .blocks import DeconvUpsample, conv_bn
-from .config import VARIANTS, ModelConfig
-from .encoders import build_encoder
+from .config import Activation, Encoder, Fusion, ModelConfig
+from .encoders import GNDEncoder, build_encoder
 from .fusion import CCLFusion
-
-INPUT_MULTIPLE = 32
-"""Height and width of the input must be multiples of this."""
+from .network import SegmentationNetwork
 
 
-class NetworkOutput(NamedTuple):
-    """What the network returns while it is trained.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CCLConfig(ModelConfig):
+    """The shape of a CCL network.
 
     Attributes:
-        logits: (N, K, H/4, W/4) class scores.
-        edge_logits: (N, 1, H/4, W/4) scores of "a class boundary runs here".
-        coarse_logits: (N, K, H/16, W/16) class scores of the auxiliary head.
+        widths: Channels of the encoder at strides 2, 4, 8, 16, 32; the first is unused by "lite0".
+        blocks: Residual GND blocks at strides 2, 4, 8, 16, 32 ("gnd" only).
+        decoder_widths: Channels of the decoder at strides 16, 8, 4.
+        fusion: How deep and shallow maps meet: sum, or sum with correlation-gated skip.
+        groups: Correlation groups G of the gate.
+        group_channels: Channels per correlation group d.
+        radii: Correlation radius at strides 16, 8, 4; 0 compares the same place only.
+        activation: "relu6" is the fastest in INT8.
     """
 
-    logits: Tensor
-    edge_logits: Tensor
-    coarse_logits: Tensor
+    output_stride: ClassVar[int] = 4
+    encoder: Encoder = "gnd"
+    widths: tuple[int, int, int, int, int] = (16, 24, 32, 64, 96)
+    blocks: tuple[int, int, int, int, int] = (1, 0, 1, 2, 1)
+    decoder_widths: tuple[int, int, int] = (48, 32, 32)
+    fusion: Fusion = "gate"
+    groups: int = 1
+    group_channels: int = 8
+    radii: tuple[int, int, int] = (1, 1, 0)
+    activation: Activation = "relu6"
 
 
-class CCLNet(nn.Module):
-    """Segments an image: (N, C, H, W) normalised -> (N, K, H/4, W/4) logits.
-
-    In training mode :meth:`forward` returns a :class:`NetworkOutput` with the edge and auxiliary
-    heads; in eval mode the logits alone, so an exported graph holds no trace of them.
+class CCLNet(SegmentationNetwork):
+    """Upsamples by deconvolution and fuses by correlation; logits at a quarter of the size.
 
     Example:
         >>> model = build_model("ccl-nano", num_classes=5).eval()
@@ -45,12 +51,21 @@ class CCLNet(nn.Module):
         torch.Size([1, 5, 16, 16])
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: CCLConfig) -> None:
         act = config.activation
+        encoder = (
+            GNDEncoder(config.in_bands, widths=config.widths, blocks=config.blocks, act=act)
+            if config.encoder == "gnd"
+            else build_encoder(config.encoder, config.in_bands)
+        )
+        last = config.decoder_widths[-1]
+        head = nn.Sequential(
+            conv_bn(last, last, kernel=3, groups=last, act=act),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(last, config.num_classes, 1),
+        )
+        super().__init__(config, encoder, decoded_widths=config.decoder_widths, head=head)
         _, *shallow, deepest = config.widths
-        self.encoder = build_encoder(config)
         ups, fusions = [], []
         previous = deepest
         for width, skip, radius in zip(
@@ -71,39 +86,12 @@ class CCLNet(nn.Module):
             previous = width
         self.ups = nn.ModuleList(ups)
         self.fusions = nn.ModuleList(fusions)
-        self.head = nn.Sequential(
-            conv_bn(previous, previous, kernel=3, groups=previous, act=act),
-            nn.Dropout2d(0.1),
-            nn.Conv2d(previous, config.num_classes, 1),
-        )
-        self.edge_head = nn.Conv2d(previous, 1, 1)
-        self.coarse_head = nn.Conv2d(config.decoder_widths[0], config.num_classes, 1)
 
-    def forward(self, x: Tensor) -> Tensor | NetworkOutput:
-        """Runs the network; H and W must be multiples of 32."""
-        *shallow, deep = self.encoder(x)
-        levels = []
+    def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps at strides 2 to 32, the first unused -> decoded maps at strides 16, 8, 4."""
+        _, *shallow, deep = maps
+        decoded = []
         for up, fusion, skip in zip(self.ups, self.fusions, reversed(shallow), strict=True):
             deep = fusion(up(deep), skip)
-            levels.append(deep)
-        logits: Tensor = self.head(deep)
-        if not self.training:
-            return logits
-        return NetworkOutput(logits, self.edge_head(deep), self.coarse_head(levels[0]))
-
-
-def build_model(variant: str | ModelConfig, **changes: object) -> CCLNet:
-    """Makes a network with random weights.
-
-    Args:
-        variant: Name of a variant, or a full configuration.
-        **changes: Fields of :class:`ModelConfig` that differ from the variant's.
-
-    Raises:
-        InputError: Unknown variant.
-    """
-    if isinstance(variant, str):
-        if variant not in VARIANTS:
-            raise InputError(f"no model '{variant}'; {did_you_mean(variant, VARIANTS)}")
-        variant = VARIANTS[variant]
-    return CCLNet(replace(variant, **changes))  # type: ignore[arg-type]
+            decoded.append(deep)
+        return decoded

@@ -1,4 +1,4 @@
-"""Encoders: an image becomes maps at strides 4, 8, 16 and 32."""
+"""Encoders: an image becomes maps at strides 2, 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import GND, ResidualGND, conv_bn
+from .resnet import ResNet18
 
 if TYPE_CHECKING:
-    from .config import ModelConfig
+    from .config import Activation, Encoder
 
 _GND_KERNELS = ((3,), (3,), (3, 5), (3, 5, 7), (3, 5, 7))
 
@@ -20,34 +21,42 @@ class GNDEncoder(nn.Module):
 
     The stem and the first stage use dense 3x3 convolutions: with so few channels a dense
     convolution is as fast in INT8 as a depthwise and a pointwise one.
+
+    Args:
+        in_bands: Number of input channels.
+        widths: Channels at strides 2, 4, 8, 16, 32.
+        blocks: Residual GND blocks at these strides.
+        act: Activation.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, in_bands: int, *, widths: tuple[int, ...], blocks: tuple[int, ...], act: Activation
+    ) -> None:
         super().__init__()
-        act = config.activation
-        stem, *widths = config.widths
+        self.widths = widths
+        stem = widths[0]
         self.stem = nn.Sequential(
-            conv_bn(config.in_bands, stem, kernel=3, stride=2, act=act),
-            *(ResidualGND(stem, _GND_KERNELS[0], act) for _ in range(config.blocks[0])),
+            conv_bn(in_bands, stem, kernel=3, stride=2, act=act),
+            *(ResidualGND(stem, _GND_KERNELS[0], act) for _ in range(blocks[0])),
         )
         stages = []
         previous = stem
-        for index, width in enumerate(widths):
+        for index, width in enumerate(widths[1:]):
             kernels = _GND_KERNELS[index + 1]
             widen = (
                 conv_bn(previous, width, kernel=3, act=act)
                 if index == 0
                 else GND(previous, width, kernels, act)
             )
-            residual = (ResidualGND(width, kernels, act) for _ in range(config.blocks[index + 1]))
+            residual = (ResidualGND(width, kernels, act) for _ in range(blocks[index + 1]))
             stages.append(nn.Sequential(widen, nn.MaxPool2d(2), *residual))
             previous = width
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, C, H, W) -> maps at strides 4, 8, 16, 32."""
+        """(N, C, H, W) -> maps at strides 2, 4, 8, 16, 32."""
         x = self.stem(x)
-        maps = []
+        maps = [x]
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
@@ -119,7 +128,8 @@ class EfficientNetLite0(nn.Module):
         (5, 2, 6, 192, 4),
         (3, 1, 6, 320, 1),
     )
-    TAPS = (1, 2, 4, 6)  # the last stage at strides 4, 8, 16, 32
+    TAPS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16, 32
+    widths = (16, 24, 40, 112, 320)
 
     def __init__(self, in_bands: int = 3) -> None:
         super().__init__()
@@ -153,7 +163,7 @@ class EfficientNetLite0(nn.Module):
                 part.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, C, H, W) -> maps at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels."""
+        """(N, C, H, W) -> maps at strides 2 to 32 with 16, 24, 40, 112, 320 channels."""
         x = self.stem(x)
         maps = []
         for index, stage in enumerate(self.stages):
@@ -163,6 +173,6 @@ class EfficientNetLite0(nn.Module):
         return maps
 
 
-def build_encoder(config: ModelConfig) -> nn.Module:
-    """Makes the encoder that a configuration names, with random weights."""
-    return EfficientNetLite0(config.in_bands) if config.encoder == "lite0" else GNDEncoder(config)
+def build_encoder(name: Encoder, in_bands: int) -> EfficientNetLite0 | ResNet18:
+    """Makes an encoder of fixed shape, with random weights."""
+    return EfficientNetLite0(in_bands) if name == "lite0" else ResNet18(in_bands)

@@ -1,0 +1,74 @@
+"""What all networks share: an encoder, a decoder of their own, and three heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+
+INPUT_MULTIPLE = 32
+"""Height and width of the input must be multiples of this."""
+
+
+class NetworkOutput(NamedTuple):
+    """What the network returns while it is trained; s is its output stride, 4 or 1.
+
+    Attributes:
+        logits: (N, K, H/s, W/s) class scores.
+        edge_logits: (N, 1, H/4, W/4) scores of "a class boundary runs here".
+        coarse_logits: (N, K, H/16, W/16) class scores of the auxiliary head.
+    """
+
+    logits: Tensor
+    edge_logits: Tensor
+    coarse_logits: Tensor
+
+
+class SegmentationNetwork(nn.Module):
+    """Segments an image: (N, C, H, W) normalised -> (N, K, H/s, W/s) logits, s the output stride.
+
+    In training mode :meth:`forward` returns a :class:`NetworkOutput` with the edge and auxiliary
+    heads; in eval mode the logits alone, so an exported graph holds no trace of them. All networks
+    have these heads, so that all are trained by one recipe.
+
+    Args:
+        config: Kept as :attr:`config`.
+        encoder: Returns maps at strides 2, 4, 8, 16 and 32.
+        decoded_widths: Channels of what :meth:`decode` returns.
+        head: From the finest decoded map to the logits; ends with a convolution with bias.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        encoder: nn.Module,
+        *,
+        decoded_widths: Sequence[int],
+        head: nn.Sequential,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.head = head
+        self.edge_head = nn.Conv2d(decoded_widths[2], 1, 1)
+        self.coarse_head = nn.Conv2d(decoded_widths[0], config.num_classes, 1)
+
+    def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Turns the encoder's maps into decoded maps at strides 16, 8, 4 and maybe 2 and 1.
+
+        Args:
+            maps: (N, C_i, H/s, W/s) for the strides s = 2, 4, 8, 16, 32.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor | NetworkOutput:
+        """Runs the network; H and W must be multiples of 32."""
+        decoded = self.decode(self.encoder(x))
+        logits: Tensor = self.head(decoded[-1])
+        if not self.training:
+            return logits
+        return NetworkOutput(logits, self.edge_head(decoded[2]), self.coarse_head(decoded[0]))

@@ -1,0 +1,97 @@
+"""All networks: their architectures, and the variants that can be trained by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from cclseg.errors import InputError
+from cclseg.suggest import did_you_mean
+
+from .ccl import CCLConfig, CCLNet
+from .linknet import LinkNet, LinkNetConfig
+from .unet import UNet, UNetConfig
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+    from .network import SegmentationNetwork
+
+_CCL = "ccl"
+ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[SegmentationNetwork]]] = {
+    _CCL: (CCLConfig, CCLNet),
+    "unet": (UNetConfig, UNet),
+    "linknet": (LinkNetConfig, LinkNet),
+}
+"""Configuration and network of each architecture, by the name that checkpoints hold."""
+
+_TO_BE_SET = 2  # classes, until a network is made for a dataset
+
+VARIANTS: dict[str, ModelConfig] = {
+    config.name: config
+    for config in (
+        CCLConfig(name="ccl-nano", num_classes=_TO_BE_SET),
+        CCLConfig(
+            name="ccl-lite0",
+            num_classes=_TO_BE_SET,
+            encoder="lite0",
+            widths=(16, 24, 40, 112, 320),
+            blocks=(0, 0, 0, 0, 0),
+            decoder_widths=(96, 64, 48),
+            groups=2,
+        ),
+        UNetConfig(name="unet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
+        UNetConfig(name="unet-lite0", num_classes=_TO_BE_SET, encoder="lite0"),
+        LinkNetConfig(name="linknet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
+    )
+}
+"""The variants by name; the number of classes is set when a model is made for a dataset."""
+
+
+def build_model(variant: str | ModelConfig, **changes: object) -> SegmentationNetwork:
+    """Makes a network with random weights.
+
+    Args:
+        variant: Name of a variant, or a full configuration.
+        **changes: Fields of its configuration that differ from the variant's.
+
+    Raises:
+        InputError: Unknown variant.
+    """
+    config = find_variant(variant) if isinstance(variant, str) else variant
+    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    _, network = ARCHITECTURES[_architecture(config)]
+    return network(config)  # type: ignore[call-arg]  # each takes its own kind of configuration
+
+
+def find_variant(name: str) -> ModelConfig:
+    """Returns the configuration of a variant.
+
+    Raises:
+        InputError: Unknown variant.
+    """
+    if name not in VARIANTS:
+        raise InputError(f"no model '{name}'; {did_you_mean(name, VARIANTS)}")
+    return VARIANTS[name]
+
+
+def config_to_dict(config: ModelConfig) -> dict[str, Any]:
+    """Returns a configuration in the form that checkpoints hold."""
+    return {"architecture": _architecture(config)} | dataclasses.asdict(config)
+
+
+def config_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """Rebuilds what :func:`config_to_dict` gave; checkpoints that name no architecture are CCL.
+
+    Raises:
+        KeyError: An architecture of another version.
+        TypeError: Fields of another version.
+    """
+    fields: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+    }
+    config, _ = ARCHITECTURES[fields.pop("architecture", _CCL)]
+    return config(**fields)
+
+
+def _architecture(config: ModelConfig) -> str:
+    return next(name for name, (kind, _) in ARCHITECTURES.items() if type(config) is kind)
