@@ -80,6 +80,7 @@ def test_the_error_tree() -> None:
         "SinkError": ("CclsegError", "OSError"),
         "BackendError": ("CclsegError", "RuntimeError"),
         "EngineMismatchError": ("BackendError",),
+        "UntrustedModelError": ("BackendError",),
         "CudaError": ("BackendError",),
         "MissingDependencyError": ("CclsegError", "ImportError"),
     }

@@ -10,6 +10,7 @@ The tree (the builtin that each also is stands in brackets, so that plain handle
     ├── SinkError (OSError)                results cannot be written
     ├── BackendError (RuntimeError)        a network cannot be loaded or run
     │   ├── EngineMismatchError            a compiled engine was made for another machine
+    │   ├── UntrustedModelError            a model is unsigned or altered where that matters
     │   └── CudaError                      a CUDA call returned a failure status
     └── MissingDependencyError (ImportError)   an optional library is not installed
 
@@ -49,6 +50,10 @@ class BackendError(CclsegError, RuntimeError):
 
 class EngineMismatchError(BackendError):
     """A compiled engine was built for another machine, library version or plugin."""
+
+
+class UntrustedModelError(BackendError):
+    """A model is not signed with a key that this device trusts, or was altered since."""
 
 
 class CudaError(BackendError):

@@ -117,7 +117,7 @@ def check_external_data(model: Path, found: tuple[ExternalData, ...]) -> tuple[P
     Raises:
         BackendError: A name leads elsewhere, or the file is a link, absent or too short.
     """
-    files = {}
+    files: dict[Path, None] = {}
     for part in found:
         path = _inside(model, part.location)
         size = _plain_size(model, path)

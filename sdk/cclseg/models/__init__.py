@@ -15,6 +15,12 @@ def bundled_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.onnx"))}
 
 
+def bundled_digests() -> frozenset[str]:
+    """Returns the SHA-256 of the bundled models, as the package was released with them."""
+    lines = (Path(__file__).parent / "SHA256SUMS").read_text().splitlines()
+    return frozenset(line.split()[0] for line in lines)
+
+
 def find_model(model: str | Path) -> Path:
     """Returns the file of a model given by bundled name or by path.
 
