@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .backends.choose import open_backend
+from .backends.choose import open_vetted
 from .errors import InputError
 from .handover import prefetched
 from .models import find_model
@@ -24,6 +24,7 @@ from .result import Segmentation
 from .sources import Source, open_source
 from .suggest import did_you_mean
 from .tiling import Blender, TilePlan, plan_tiles
+from .trust import vetted
 
 if TYPE_CHECKING:
     from .backends.base import Backend
@@ -60,6 +61,7 @@ class Segmenter:
         InputError: An argument is unknown or out of range.
         SpecError: The model does not describe itself, or the spec contradicts it.
         BackendError: The model cannot be loaded.
+        UntrustedModelError: This device does not load it; see :mod:`cclseg.trust`.
         MissingDependencyError: No library that could run it is installed.
 
     Example:
@@ -85,9 +87,13 @@ class Segmenter:
     ) -> None:
         _check_supported(device=device, refine=refine, temporal=temporal)
         path = find_model(model)
-        if tile is not None:
-            spec = _with_tile(spec or _spec_in(path, backend), tile)
-        self._use(open_backend(path, backend=backend, spec=spec, threads=threads), overlap=overlap)
+        with vetted(path) as loadable:
+            if tile is not None:
+                spec = _with_tile(spec or _spec_in(loadable, path, backend), tile)
+            network = open_vetted(
+                loadable, origin=path, backend=backend, spec=spec, threads=threads
+            )
+        self._use(network, overlap=overlap)
         _check_precision(precision, self.spec)
 
     @classmethod
@@ -238,11 +244,11 @@ def _check_precision(precision: str, spec: ModelSpec) -> None:
         )
 
 
-def _spec_in(path: Path, backend: str) -> ModelSpec:
+def _spec_in(path: Path, origin: Path, backend: str) -> ModelSpec:
     """Returns what a model file says of itself."""
     if path.suffix.lower() == ".onnx":
         return spec_of(path, read_onnx(path))
-    with open_backend(path, backend=backend) as opened:
+    with open_vetted(path, origin=origin, backend=backend) as opened:
         return opened.spec
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import BackendError, InputError, MissingDependencyError
 from ..suggest import did_you_mean
+from ..trust import vetted
 from .base import Backend, usable_threads
 
 if TYPE_CHECKING:
@@ -76,7 +77,29 @@ def open_backend(
         InputError: There is no such backend, or it does not load files of this kind.
         MissingDependencyError: No library that could load the file is installed.
         BackendError: The file is damaged, or no library can run it.
+        UntrustedModelError: This device does not load it; see :mod:`cclseg.trust`.
         SpecError: The file does not describe itself, or the spec contradicts the network.
+    """
+    with vetted(path) as loadable:
+        return open_vetted(loadable, origin=path, backend=backend, spec=spec, threads=threads)
+
+
+def open_vetted(
+    path: Path,
+    *,
+    origin: Path,
+    backend: str = "auto",
+    spec: ModelSpec | None = None,
+    threads: int | None = None,
+) -> Backend:
+    """Loads a network from where :func:`cclseg.trust.vetted` says; see :func:`open_backend`.
+
+    Args:
+        path: The file to load.
+        origin: The model file that was asked for.
+        backend: As in :func:`open_backend`.
+        spec: As in :func:`open_backend`.
+        threads: As in :func:`open_backend`.
     """
     threads = usable_threads(threads)
     if backend != "auto":
@@ -88,10 +111,12 @@ def open_backend(
         only = candidates[0]
         _log.info("%s: %s, the only backend installed for such files", path.name, only.name)
         return only.open(path, spec=spec, threads=threads)
-    known = _remembered.get(_identity(path, threads))
-    if known is not None:
-        return load_backend(known).open(path, spec=spec, threads=threads)
-    return _open_fastest(path, candidates, spec=spec, threads=threads)
+    identity = _identity(origin, threads)
+    if identity in _remembered:
+        return load_backend(_remembered[identity]).open(path, spec=spec, threads=threads)
+    fastest = _open_fastest(path, candidates, spec=spec, threads=threads)
+    _remembered[identity] = fastest.name
+    return fastest
 
 
 _remembered: dict[tuple[Path, int, int, int], str] = {}
@@ -178,7 +203,6 @@ def _open_fastest(
     for other in opened:
         if other is not fastest:
             other.close()
-    _remembered[_identity(path, threads)] = fastest.name
     return fastest
 
 
