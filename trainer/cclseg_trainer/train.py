@@ -9,7 +9,6 @@ uninterrupted run.
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
 import json
 import logging
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from cclseg.errors import CclsegError, InputError
 from cclseg.evaluate import evaluate
@@ -38,6 +36,7 @@ from .models import SegmentationNetwork, build_model, config_to_dict
 from .models.encoders import EfficientNetLite0
 from .models.pretrained import load_imagenet_lite0
 from .prior import choose_prior
+from .run_log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -358,51 +357,6 @@ def validate(
     """Segments a split as the runtime would, tiles and blending included, and returns figures."""
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
         return evaluate(segmenter, dataset, split).report(spec.class_names)
-
-
-class RunLog:
-    """Writes a run's figures to ``metrics.csv`` and TensorBoard."""
-
-    _COLUMNS = ("step", "name", "value")
-
-    def __init__(self, run: Path) -> None:
-        self._path = run / "metrics.csv"
-        self._tensorboard_dir = run / "tensorboard"
-        self._rows: list[tuple[int, str, float]] = []
-
-    def start(self, step: int) -> None:
-        """Takes over the rows of an earlier start of the run up to ``step``."""
-        if self._path.exists():
-            with self._path.open(newline="") as file:
-                rows = list(csv.reader(file))[1:]
-            self._rows = [(int(s), n, float(v)) for s, n, v in rows if int(s) <= step]
-        self._tensorboard = SummaryWriter(self._tensorboard_dir, purge_step=step + 1)
-
-    def write(self, name: str, step: int, value: float) -> None:
-        """Notes one figure."""
-        self._rows.append((step, name, value))
-        self._tensorboard.add_scalar(name, value, step)
-
-    def validation(self, step: int, report: dict[str, Any]) -> None:
-        """Notes the figures of a validation."""
-        for name in ("miou", "accuracy", "macro_f1", "boundary_f"):
-            if report[name] is not None:
-                self.write(f"val/{name}", step, report[name])
-        for name, figures in report["per_class"].items():
-            if figures["iou"] is not None:
-                self.write(f"val/iou/{name}", step, figures["iou"])
-        self.save()
-
-    def save(self) -> None:
-        """Writes the file whole."""
-        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(self._COLUMNS)
-            writer.writerows(self._rows)
-
-    def close(self) -> None:
-        """Flushes TensorBoard."""
-        self._tensorboard.close()
 
 
 def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
