@@ -29,10 +29,11 @@ from .files import file_sha256
 from .machine import Machine, read_machine
 from .models import DEFAULT_MODEL, bundled_models
 from .ops_build import Host, find_cpu_library
+from .trust import keys_folder, pinned_keys
 
 State = Literal["ok", "untried", "absent", "failed"]
 
-BACKENDS, MODELS = "backends", "bundled models"
+BACKENDS, MODELS, TRUST = "backends", "bundled models", "trust"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ _LIBRARIES = (  # import name, the extra that brings it, what it is for
     ("click", "cli", "command line"),
     ("rich", "cli", "tables and progress"),
     ("rasterio", "geo", "GeoTIFF"),
+    ("cryptography", "trust", "checking signatures"),
+    ("model_signing", "sign", "signing models"),
     ("torch", "train", "training"),
     ("onnx", "export", "export"),
     ("onnxscript", "export", "export"),
@@ -114,6 +117,7 @@ def diagnose(root: Path = Path("/")) -> Diagnosis:
         BACKENDS: tuple(_try_backends()),
         "compiled correlation": tuple(_look_for_kernels()),
         "graphics processor": (_ask_cuda(), *_look_for_tensorrt()),
+        TRUST: (_look_for_keys(),),
         "video": tuple(_try_video()),
         "tools": tuple(_look_for_tools()),
     }
@@ -183,6 +187,21 @@ def _look_for_kernels() -> Iterator[Finding]:
             yield Finding(host, "untried", str(library))
         else:
             yield Finding(host, "absent", "not compiled", "cclseg ops build")
+
+
+def _look_for_keys() -> Finding:
+    """Keys that cannot be used are no consent to load every model, so nothing is loaded then."""
+    try:
+        pinned = pinned_keys()
+        if pinned is None:
+            detail = "none; every model is loaded, and engines that were built here"
+            return Finding("pinned keys", "absent", detail, f"put public keys into {keys_folder()}")
+        names = ", ".join(f"{key.path.name} ({key.fingerprint[:12]})" for key in pinned.load())
+    except CclsegError as error:
+        return Finding("pinned keys", "failed", str(error), "no model is loaded until then")
+    return Finding(
+        "pinned keys", "ok", f"{names} in {pinned.folder}; other than signed models are refused"
+    )
 
 
 def _ask_cuda() -> Finding:
@@ -292,6 +311,8 @@ def _verdict(sections: dict[str, tuple[Finding, ...]]) -> tuple[bool, str]:
         return False, 'not ready: images and networks need libraries; pip install "cclseg[cpu]"'
     if not ran and sections[MODELS][0].state == "ok":
         return False, "not ready: no backend can run the bundled model; see above"
+    if sections[TRUST][0].state == "failed":
+        return False, "not ready: the keys that this device trusts cannot be used; see above"
     gpu = "CUDA is there" if "CUDA" in working else "no NVIDIA device"
     training = "training and export too" if {"torch", "onnx"} <= working else "not training"
     subject = f"the bundled model runs on {' and '.join(ran)}" if ran else "models run from a path"

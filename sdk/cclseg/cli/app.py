@@ -25,8 +25,8 @@ from ..suggest import did_you_mean
 COMMANDS_GROUP = "cclseg.commands"
 """Entry-point group in which other packages offer verbs: ``name = "module:click_command"``."""
 
-RUNTIME_VERBS = ("demo", "predict", "val", "ops", "inspect", "doctor")
-VERB_ORDER = ("demo", "predict", "train", "val", "export", "ops", "inspect", "doctor")
+RUNTIME_VERBS = ("demo", "predict", "val", "ops", "inspect", "sign", "doctor")
+VERB_ORDER = ("demo", "predict", "train", "val", "export", "build", "ops", "inspect", "sign", "doctor")
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -22,18 +22,40 @@ _OPS_SHOWN = 8
 
 @click.command()
 @click.argument("model")
+@click.option("--verify", is_flag=True, help="Check the signature; exit code 1 if it is not valid.")
+@click.option(
+    "--public-key",
+    "keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="Key to check with; may be repeated [default: this device's trusted keys].",
+)
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The signature's file [default: MODEL.sig, else model.sig beside it].",
+)
 @json_option
-def inspect(model: str, json_path: Path | None) -> None:
+def inspect(
+    model: str,
+    verify: bool,
+    keys: tuple[Path, ...],
+    signature: Path | None,
+    json_path: Path | None,
+) -> None:
     """Say what a model file holds.
 
     MODEL is a bundled name, an .onnx file, or a file of any installed backend (.pt). An .onnx
     file is read without running it and without its libraries.
     """
+    if (keys or signature) and not verify:
+        raise click.UsageError("--public-key and --signature are for --verify; add it")
     from ..files import file_sha256
     from ..models import find_model
     from ..onnx_file import read_onnx
 
     path = find_model(model)
+    signed = _verified(path, signature, keys) if verify else None
     content = read_onnx(path) if path.suffix == ".onnx" else None
     spec, problem = _spec_of(path, content)
     report = {
@@ -43,11 +65,40 @@ def inspect(model: str, json_path: Path | None) -> None:
         "spec": dataclasses.asdict(spec) if spec else None,
         "spec_problem": problem,
         "graph": dataclasses.asdict(content) if content else None,
+        "signature": signed,
     }
     if json_path is not None:
         write_report(report, json_path)
     if json_path != STANDARD_OUTPUT:
         _print_model(report, spec, content)
+
+
+def _verified(path: Path, signature: Path | None, key_files: tuple[Path, ...]) -> dict[str, Any]:
+    """Checks the signature before anything else is made of the file."""
+    from ..errors import InputError
+    from ..signature import load_public_key
+    from ..trust import check_model, find_signature, keys_folder, pinned_keys, signature_of
+
+    pinned = None if key_files else pinned_keys()
+    if not key_files and pinned is None:
+        raise InputError(
+            f"no key to check {path.name} with; give one with --public-key FILE, or put it into "
+            f"{keys_folder()}"
+        )
+    keys = pinned.load() if pinned else tuple(load_public_key(file) for file in key_files)
+    found = signature or find_signature(path)
+    if found is None:
+        raise InputError(
+            f"{path} is not signed: {signature_of(path).name} is absent; name another with "
+            "--signature FILE, or sign it with: cclseg sign"
+        )
+    signed = check_model(path, found, keys)
+    return {
+        "file": str(found),
+        "key": str(signed.key.path),
+        "key_sha256": signed.key.fingerprint,
+        "files": dict(signed.digests),
+    }
 
 
 def _spec_of(path: Path, content: OnnxFile | None) -> tuple[ModelSpec | None, str | None]:
@@ -75,6 +126,9 @@ def _print_model(report: dict[str, Any], spec: ModelSpec | None, content: OnnxFi
     table.add_column(overflow="fold")
     rows = [("file", f"{report['file']}"), ("size", f"{report['bytes'] / 1e6:.2f} MB")]
     rows += [("sha256", report["sha256"])]
+    if (signed := report["signature"]) is not None:
+        rows += [("signature", f"valid: {signed['file']}, covers {', '.join(signed['files'])}")]
+        rows += [("signed with", f"{signed['key']}, sha256 {signed['key_sha256']}")]
     rows += _spec_rows(spec) if spec else [("spec", report["spec_problem"])]
     rows += _graph_rows(content) if content else []
     for name, text in rows:
@@ -112,6 +166,10 @@ def _graph_rows(content: OnnxFile) -> list[tuple[str, str]]:
         *(("input", str(tensor)) for tensor in content.inputs),
         *(("output", str(tensor)) for tensor in content.outputs),
         ("weights", f"{content.parameters:,}"),
+        *(
+            ("weights in", name)
+            for name in dict.fromkeys(d.location for d in content.external_data)
+        ),
         ("operators", ", ".join(ops[:_OPS_SHOWN]) + more),
         ("opsets", opsets),
         ("written by", content.producer or "unknown"),
