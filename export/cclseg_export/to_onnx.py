@@ -43,8 +43,8 @@ def to_onnx(
     Args:
         checkpoint: What the trainer wrote.
         input_hw: Height and width of the input, multiples of 32; None for the spec's.
-        keep_operator: Leave each correlation one node for compiled kernels, with a body of standard
-            operators beside it; else standard operators take its place.
+        keep_operator: Leave each correlation over a window one node for compiled kernels, with a
+            body of standard operators beside it; else standard operators take its place.
 
     Returns:
         Input ``images`` (N, C, H, W) and output ``logits`` (N, K, H/4, W/4), both float32, N free;
@@ -67,8 +67,7 @@ def to_onnx(
                 (example,),
                 dynamic_shapes={"x": {0: torch.export.Dim("N", min=1, max=64)}},
             )
-            if not keep_operator:
-                traced = traced.run_decompositions(decomposition())
+            traced = traced.run_decompositions(decomposition(keep_windows=keep_operator))
             program = torch.onnx.export(
                 traced,
                 dynamo=True,

@@ -187,6 +187,18 @@ def test_one_body_serves_nodes_of_different_windows(normalize):
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=8e-6)
 
 
+@pytest.mark.parametrize(
+    ("channels", "radius", "has_products"),
+    [(8, 1, False), (8, 2, False), (64, 1, True), (8, 4, True), ("c", 1, True)],
+)
+def test_the_body_of_few_lags_and_channels_shifts_and_others_multiply_matrices(
+    channels, radius, has_products
+):
+    """What is faster was measured; both forms are checked by the contract."""
+    body = make_model((1, channels, 16, 16), radius=radius).functions[0]
+    assert ("MatMul" in {node.op_type for node in body.node}) == has_products
+
+
 def test_attaching_twice_leaves_one_body():
     model = make_model((1, 4, 5, 6), radius=1)
     assert attach_function(model).functions == make_model((1, 4, 5, 6), radius=1).functions
