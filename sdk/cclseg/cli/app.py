@@ -26,7 +26,18 @@ COMMANDS_GROUP = "cclseg.commands"
 """Entry-point group in which other packages offer verbs: ``name = "module:click_command"``."""
 
 RUNTIME_VERBS = ("demo", "predict", "val", "ops", "inspect", "sign", "doctor")
-VERB_ORDER = ("demo", "predict", "train", "val", "export", "build", "ops", "inspect", "sign", "doctor")
+VERB_ORDER = (
+    "demo",
+    "predict",
+    "train",
+    "val",
+    "export",
+    "build",
+    "ops",
+    "inspect",
+    "sign",
+    "doctor",
+)
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -1,0 +1,1 @@
+"""Builds engines on the device that runs them; needs numpy and TensorRT alone."""
