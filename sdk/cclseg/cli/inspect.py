@@ -76,8 +76,9 @@ def inspect(
 def _verified(path: Path, signature: Path | None, key_files: tuple[Path, ...]) -> dict[str, Any]:
     """Checks the signature before anything else is made of the file."""
     from ..errors import InputError
+    from ..model_files import signature_of
     from ..signature import load_public_key
-    from ..trust import check_model, find_signature, keys_folder, pinned_keys, signature_of
+    from ..trust import check_model, find_signature, keys_folder, pinned_keys
 
     pinned = None if key_files else pinned_keys()
     if not key_files and pinned is None:
