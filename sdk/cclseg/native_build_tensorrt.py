@@ -7,6 +7,7 @@ and are not needed: the plugin brings its own declaration of the few interfaces 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -18,6 +19,8 @@ from pathlib import Path
 from .cuda_driver import device_capabilities
 from .errors import BackendError
 from .files import make_folder, replacing
+
+logger = logging.getLogger(__name__)
 
 ROOT_VARIABLE = "TENSORRT_ROOT"
 """Environment variable that names the folder in which TensorRT was unpacked."""
@@ -44,6 +47,8 @@ def find_tensorrt_library(folder: Path) -> Path | None:
 
 def build_tensorrt(folder: Path, *, architectures: Sequence[int] | None = None) -> Path:
     """Compiles the plugin with nvcc; takes a minute or more.
+
+    What the compiler says of each kernel's registers and shared memory is logged for debugging.
 
     Args:
         folder: Where the library is written.
@@ -110,7 +115,7 @@ def find_headers() -> Path | None:
 
 def _flags(architectures: Sequence[int]) -> list[str]:
     flags = ["-std=c++17", "-O3", "-shared", "-cudart=static", "--threads=0",
-             "-Xcompiler=-fPIC,-fvisibility=hidden"]  # fmt: skip
+             "-Xptxas=-v", "-Xcompiler=-fPIC,-fvisibility=hidden"]  # fmt: skip
     for architecture in architectures:
         flags.append(f"-gencode=arch=compute_{architecture},code=sm_{architecture}")
     # Newer devices compile this themselves when the plugin is loaded.
@@ -145,4 +150,5 @@ def _run(command: Sequence[str]) -> str:
             f"{command[0]} failed with status {done.returncode}: {first}; try another CUDA toolkit "
             "by setting CUDA_HOME"
         )
+    logger.debug("%s", done.stderr)
     return done.stdout

@@ -187,7 +187,9 @@ def nvrtc():
 
 class TestNvrtc:
     @pytest.mark.parametrize("map_type", ["float32", "float16", "int8"])
-    @pytest.mark.parametrize("capability", [(7, 2), (8, 7)], ids=["xavier", "orin"])
+    @pytest.mark.parametrize(
+        "capability", [(7, 2), (8, 7), (9, 0)], ids=["xavier", "orin", "hopper"]
+    )
     def test_compiles_the_one_kernel_that_is_asked_for(self, nvrtc, map_type, capability):
         cubin = compile_kernel(nvrtc, map_type, 3, capability=capability)
         assert cubin.startswith(b"\x7fELF")

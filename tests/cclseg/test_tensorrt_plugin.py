@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import subprocess
 
 import cuda_emulation
@@ -10,7 +12,7 @@ import pytest
 import tensorrt_plugin
 from correlation_contract import CorrelationContract, Int8CorrelationContract
 from cuda_emulation import packs_of_four
-from native_libraries import built_once, native_plugin
+from native_libraries import built_once, native_plugin, skip_without_nvcc
 from tensorrt_plugin import CHW4, LINEAR, ONNX_TYPES, TYPES, RefusedError
 
 from cclseg.correlation import local_correlation
@@ -194,6 +196,22 @@ def test_the_driver_gets_the_same_answers_from_the_compiled_library(driver, comp
     other = tensorrt_plugin.Driver(driver.program, compiled_plugin, driver.folder)
     for question in (("types", INT8, INT8), ("formats", INT8), ("fields",)):
         assert other.ask(*question, radius=2) == driver.ask(*question, radius=2)
+
+
+@pytest.mark.slow
+def test_no_kernel_spills_registers_on_any_supported_architecture(tmp_path, caplog, monkeypatch):
+    """Compiles for all of them, as on a machine without a device."""
+    skip_without_nvcc()
+    monkeypatch.setattr("cclseg.native_build_tensorrt.device_capabilities", list)
+    caplog.set_level(logging.DEBUG, "cclseg.native_build_tensorrt")
+    assert build_tensorrt(tmp_path).stat().st_size > 1_000_000
+    kernels = re.findall(r"entry function 'cclseg_correlation_(\w+)' for 'sm_(\d+)'", caplog.text)
+    spills = re.findall(r"(\d+) bytes spill stores", caplog.text)
+    names = [f"{kind}_r{radius}" for kind in ("f32", "f16", "s8") for radius in range(5)]
+    assert sorted(kernels) == sorted(
+        (name, arch) for name in names for arch in ("75", "87", "89", "90", "100", "110", "120")
+    )
+    assert spills == ["0"] * len(kernels)
 
 
 def test_a_wrong_tensorrt_root_is_refused(monkeypatch, tmp_path):

@@ -48,11 +48,15 @@ def native_library(host):
 @cache
 def native_plugin():
     """Returns the plugin as the command line compiles it with nvcc, for one architecture."""
+    skip_without_nvcc()
+    return built_once("compiled-plugin", _run_the_verb)
+
+
+def skip_without_nvcc():
     try:
         find_nvcc()
     except BackendError as error:
         pytest.skip(str(error))
-    return built_once("compiled-plugin", _run_the_verb)
 
 
 def _run_the_verb(folder):

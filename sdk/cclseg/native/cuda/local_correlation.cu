@@ -8,9 +8,11 @@
 //          holds the sums of its pixels for up to 9 horizontal lags in registers, so that a window
 //          of b, once read, serves all of them. A block stages some channels of a tile of 64
 //          columns, and of its surroundings, in shared memory.
-// Shared   Rows are kept in chunks of four pixels, first the even chunks, then the odd ones:
-//          eight neighbouring threads read eight neighbouring chunks, 128 bytes without a bank
-//          conflict, although each owns two chunks.
+// Shared   Rows are kept in chunks of four pixels, first the even chunks, then the odd ones. A
+//          request of 16 bytes a thread is served for eight threads at a time, without a conflict
+//          where their chunks lie in the eight different groups of four banks. The eight threads
+//          of a row own two chunks each: all even ones, then all odd ones, are eight in a row.
+//          Writers take neighbouring chunks and go on in the next row; is_conflict_free proves it.
 // Dilation With dilation D each of the D * D sub-lattices of the map is a problem of its own
 //          without dilation; blocks share them out. Only global reads and writes are strided.
 //
@@ -40,8 +42,7 @@ namespace {
 
 constexpr int kPixels = 8;         // of one thread, side by side
 constexpr int kTileColumns = 64;   // 8 threads
-constexpr int kOddHalf = 12;       // chunks from a row's start to its odd ones; 4 modulo 8, so that
-                                   // eight neighbouring chunks are written without a conflict too
+constexpr int kOddHalf = 12;       // chunks from a row's start to its odd ones; 4 modulo 8
 constexpr int kRowA = 20, kRowB = 21;  // chunks from row to row in shared memory
 constexpr float kEps = 1e-6f;
 
@@ -138,6 +139,7 @@ struct Int8Map {
     const int first = at.group * depth(p) + 4 * step;
     const int count = min(4, depth(p) - 4 * step);
     unsigned int word = 0;
+#pragma unroll 1
     for (int k = 0; k < count; ++k) {
       const int c = first + k;
       const long long from =
@@ -170,6 +172,7 @@ struct Int8Map {
       return quad;
     }
     const long long channel = static_cast<long long>(at.image) * p.channels + first;
+#pragma unroll 1
     for (int c = 0; c < count; ++c) {  // four pixels of each channel: transposed into four channels
       const auto four =
           *reinterpret_cast<const unsigned int*>(bytes + (channel + c) * plane + pixel);
@@ -189,8 +192,8 @@ struct Window {
   static constexpr int kShift = (4 - R % 4) % 4;  // makes the first column a multiple of four
   static constexpr int kChunks = (kShift + kPixels + kLags - 1 + 3) / 4;
   static constexpr int kRowChunks = kTileColumns / 4 + kChunks - 2;
-  // At most so many rows in a block: with kBlocks of them in a multiprocessor the sums
-  // still stay in registers.
+  // At most so many rows in a block: with kBlocks of them in a multiprocessor everything still
+  // stays in registers, on each architecture, as long as the loops over channels are not unrolled.
   static constexpr int kRows = R == 0 ? 16 : R == 1 ? 8 : R == 4 ? 3 : 4;
   static constexpr int kBlocks = R == 0 ? 6 : R == 1 ? 4 : R == 2 ? 3 : 2;
   static constexpr int kMaxThreads = kTileColumns / kPixels * kRows * kLags;
@@ -200,11 +203,23 @@ __device__ inline int thread_number() {
   return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
 }
 __device__ inline int thread_count() { return blockDim.x * blockDim.y * blockDim.z; }
-__device__ inline int slot(int chunk) { return chunk / 2 + chunk % 2 * kOddHalf; }
+__device__ constexpr int slot(int chunk) { return chunk / 2 + chunk % 2 * kOddHalf; }
+
+// Says whether any eight neighbouring threads write rows of so many chunks without a bank conflict.
+__device__ constexpr bool is_conflict_free(int chunks, int stride) {
+  for (int first = 0; first < 8 * chunks; first += 8) {
+    unsigned int groups = 0;
+    for (int i = first; i < first + 8; ++i)
+      groups |= 1u << (i / chunks * stride + slot(i % chunks)) % 8;
+    if (groups != 0xffu) return false;
+  }
+  return true;
+}
 
 // A rectangle of a map in shared memory, and where it comes from.
 template <class Map, int kChunks, int kRowStride>
 struct Stage {
+  static_assert(is_conflict_free(kChunks, kRowStride), "threads would wait for a memory bank");
   using Element = typename Map::Element;
   using Sum = typename Map::Sum;
   Quad<Element>* shared;  // [step][row][slot]
@@ -339,6 +354,7 @@ __device__ void correlate(const CorrelationParams& p, const void* a, const void*
     stage_a.fill(p, a, at, first, count);
     stage_b.fill(p, b, at, first, count);
     __syncthreads();
+#pragma unroll 1
     for (int step = 0; step < count; ++step) {
       Quad<Element> left[kPixels / 4], right[W::kChunks];
 #pragma unroll
