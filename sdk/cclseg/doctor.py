@@ -6,7 +6,6 @@ file could be read back. Nothing is fetched from a network.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import re
@@ -24,11 +23,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .backends.choose import backend_names, load_backend
-from .errors import CclsegError
+from .cuda_devices import read_cuda
+from .errors import CclsegError, MissingDependencyError
 from .files import file_sha256
 from .machine import Machine, read_machine
 from .models import DEFAULT_MODEL, bundled_models
 from .ops_build import Host, find_cpu_library
+from .tensorrt_library import Library, find_module, import_library, missing
 from .trust import keys_folder, pinned_keys
 
 State = Literal["ok", "untried", "absent", "failed"]
@@ -206,36 +207,33 @@ def _look_for_keys() -> Finding:
 
 def _ask_cuda() -> Finding:
     """Asks the CUDA driver itself; each way in which it can be missing has its own reason."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    driver = read_cuda()
+    if driver is None:
         return Finding("CUDA", "absent", "no NVIDIA driver (libcuda.so.1 is not there)")
-    count, release = ctypes.c_int(), ctypes.c_int()
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if status or not count.value:
-        detail = f"the driver is there but finds no device (status {status})"
+    if not driver.devices:
+        detail = f"the driver is there but finds no device (status {driver.status})"
         return Finding("CUDA", "failed", detail, "see what nvidia-smi says")
-    driver.cuDriverGetVersion(ctypes.byref(release))
-    names = ", ".join(_device_name(driver, index) for index in range(count.value))
-    major, minor = release.value // 1000, release.value % 1000 // 10
-    return Finding("CUDA", "ok", f"{names}; driver for CUDA {major}.{minor}")
-
-
-def _device_name(driver: ctypes.CDLL, index: int) -> str:
-    name = ctypes.create_string_buffer(128)
-    driver.cuDeviceGetName(name, len(name), index)
-    return name.value.decode(errors="replace")
+    devices = ", ".join(
+        f"{device.name} (compute capability {device.capability[0]}.{device.capability[1]})"
+        for device in driver.devices
+    )
+    return Finding("CUDA", "ok", f"{devices}; driver {driver.version}")
 
 
 def _look_for_tensorrt() -> Iterator[Finding]:
-    for module, extra in (("tensorrt", "trt"), ("tensorrt_rtx", "rtx")):
-        if _is_installed(module):
-            yield Finding(module, "untried", "installed; this version of cclseg runs no engines")
+    """Loads each library; running an engine takes one that was built here."""
+    for library in get_args(Library):
+        if find_module(library) is None:
+            yield Finding(
+                library, "absent", "not installed", missing(library).partition("run: ")[2]
+            )
+            continue
+        try:
+            release = import_library(library).__version__
+        except MissingDependencyError as error:
+            yield Finding(library, "failed", str(error), "install it again")
         else:
-            advice = f'pip install "cclseg[{extra}]"'
-            if module == "tensorrt":
-                advice += " (on a Jetson: apt install tensorrt)"
-            yield Finding(module, "absent", "not installed", advice)
+            yield Finding(library, "untried", f"{release}; builds and runs engines (cclseg build)")
 
 
 def _try_video() -> Iterator[Finding]:

@@ -19,6 +19,8 @@ from cclseg.result import Segmentation
 class BackendContract:
     """For a backend that loads the network of :func:`networks.write_brightest_band`."""
 
+    device = "cpu"
+
     @pytest.fixture
     def backend(self):
         """The opened backend."""
@@ -36,7 +38,7 @@ class BackendContract:
 
     def test_it_says_what_it_is(self, backend):
         assert backend.name
-        assert backend.device == "cpu"
+        assert backend.device == self.device
         assert backend.spec == brightest_band_spec()
         assert backend.tiles_per_call >= 1
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..built_engines import ENGINE_SUFFIXES
 from ..errors import BackendError, InputError, MissingDependencyError
 from ..suggest import did_you_mean
 from ..trust import vetted
@@ -28,8 +29,13 @@ _MEASURING_S = 0.3
 _BUILT_IN = {
     "onnxruntime": "cclseg.backends.onnx_runtime:OnnxRuntimeBackend",
     "openvino": "cclseg.backends.open_vino:OpenVinoBackend",
+    "tensorrt": "cclseg.backends.tensorrt:TensorRtBackend",
 }
-_BUILT_IN_SUFFIXES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
+_BUILT_IN_SUFFIXES: dict[str, tuple[str, ...]] = {
+    ".onnx": ("onnxruntime", "openvino"),
+    ".xml": ("openvino",),
+    **dict.fromkeys(ENGINE_SUFFIXES, ("tensorrt",)),
+}
 
 
 def backend_names() -> tuple[str, ...]:

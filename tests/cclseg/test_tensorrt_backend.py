@@ -1,0 +1,83 @@
+"""The TensorRT backend: on an emulated device, and refused where there is none."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorrt_plugin
+from cuda_emulation import has_compiler
+from engines import write_engine
+from native_libraries import built_once
+
+from cclseg.backends.choose import load_backend, open_backend
+from cclseg.built_engines import record_built
+from cclseg.errors import EngineMismatchError, MissingDependencyError
+from cclseg.tensorrt_library import find_module
+
+EMULATION = tensorrt_plugin.HERE / "emulated_tensorrt"
+
+
+def build_driver(folder):
+    library = folder / "libcuda.so.1"
+    subprocess.run(
+        ["g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
+         "-Wl,-soname,libcuda.so.1", EMULATION / "driver.cpp", "-o", library],
+        check=True,
+    )  # fmt: skip
+    return library
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no g++ to compile the emulated driver with")
+def test_the_backend_keeps_its_contract_on_an_emulated_device():
+    """In a process of its own: a process that has loaded a driver keeps it."""
+    driver = built_once("emulated-driver", build_driver)
+    paths = os.pathsep.join(map(str, (EMULATION, tensorrt_plugin.HERE)))
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider",
+         EMULATION / "suite.py"],
+        env=os.environ | {"LD_LIBRARY_PATH": str(driver.parent), "PYTHONPATH": paths},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "skipped" not in answer.stdout
+
+
+@pytest.fixture
+def trusted_engine(tmp_path, monkeypatch):
+    """An engine that this device takes for its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def write(**record):
+        engine = write_engine(tmp_path, **record)
+        record_built(engine)
+        return engine
+
+    return write
+
+
+def test_without_a_device_an_engine_is_refused(trusted_engine):
+    if find_module("tensorrt-rtx") is None:
+        pytest.skip("TensorRT for RTX is not installed (group test-trt)")
+    if ctypes.util.find_library("cuda"):
+        pytest.skip("this machine has an NVIDIA driver")
+    engine = trusted_engine(library="tensorrt-rtx", capability=None)
+    with pytest.raises(EngineMismatchError, match="no NVIDIA device or driver here"):
+        open_backend(engine)
+
+
+def test_the_library_of_the_sidecar_is_asked_for(trusted_engine):
+    if find_module("tensorrt-rtx") is None or find_module("tensorrt") is not None:
+        pytest.skip("needs TensorRT for RTX without TensorRT")
+    with pytest.raises(MissingDependencyError, match=r"engines of 'tensorrt' .*cclseg\[trt\]"):
+        open_backend(trusted_engine())
+
+
+def test_engines_ask_for_a_library_where_there_is_none(trusted_engine):
+    if find_module("tensorrt-rtx") is not None or find_module("tensorrt") is not None:
+        pytest.skip("a library for engines is installed")
+    with pytest.raises(MissingDependencyError, match=r"cclseg\[trt\]"):
+        load_backend("tensorrt")

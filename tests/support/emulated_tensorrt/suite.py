@@ -1,0 +1,127 @@
+"""The TensorRT backend on an emulated driver and library; started by test_tensorrt_backend.py."""
+
+import ctypes
+import json
+
+import numpy as np
+import pytest
+from contracts import BackendContract
+from engines import write_engine
+from networks import block_means
+
+from cclseg.backends.choose import load_backend
+from cclseg.cuda_devices import read_cuda
+from cclseg.cuda_memory import CudaStream
+from cclseg.errors import BackendError, CudaError, EngineMismatchError, SpecError
+
+TensorRtBackend = load_backend("tensorrt")
+driver = ctypes.CDLL("libcuda.so.1")
+
+
+def engine_for(folder, batches, *, channels=3, record=None, **content):
+    plan = json.dumps({"batches": batches, "channels": channels, **content}).encode()
+    return write_engine(folder, plan=plan, **(record or {}))
+
+
+class EngineContract(BackendContract):
+    device = "cuda:0"
+    batches: tuple[int, int, int]
+
+    @pytest.fixture
+    def backend(self, tmp_path):
+        assert driver.emulated_live() == 0
+        with TensorRtBackend.open(engine_for(tmp_path, self.batches)) as backend:
+            yield backend
+        assert driver.emulated_live() == 0  # nothing is left on the device
+
+    def test_it_runs_as_many_tiles_at_once_as_it_was_built_for(self, backend):
+        assert backend.tiles_per_call == self.batches[2]
+
+
+class TestOpenBatch(EngineContract):
+    batches = (1, 1, 4)
+
+
+class TestOneTile(EngineContract):
+    batches = (1, 1, 1)
+
+
+class TestFixedBatch(EngineContract):
+    batches = (4, 4, 4)
+
+
+class TestAtLeastTwoTiles(EngineContract):
+    batches = (2, 3, 5)
+
+
+def test_images_need_not_be_contiguous(tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 3, 32, 64)).astype(np.float32)[..., ::2]
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        np.testing.assert_allclose(backend.infer(images), block_means(images), atol=1e-5)
+
+
+def test_two_engines_run_side_by_side(tmp_path):
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    path = engine_for(tmp_path, (1, 1, 4))
+    with TensorRtBackend.open(path) as one, TensorRtBackend.open(path) as other:
+        np.testing.assert_array_equal(one.infer(images), other.infer(images[::-1])[::-1])
+
+
+def test_an_engine_that_the_library_refuses_leaves_nothing_behind(tmp_path):
+    with pytest.raises(BackendError, match="Serialization assertion failed: magic tag; build it"):
+        TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), broken=1))
+    assert driver.emulated_live() == 0
+
+
+def test_an_engine_unlike_its_spec_is_refused(tmp_path):
+    with pytest.raises(SpecError, match=r"images \(\?, 4, 32, 32\)"):
+        TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), channels=4))
+    assert driver.emulated_live() == 0
+
+
+def test_an_engine_without_a_spec_asks_for_one(tmp_path):
+    with pytest.raises(SpecError, match="give a ModelSpec"):
+        TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), record={"spec": None}))
+
+
+def test_an_inference_that_fails_says_why(tmp_path):
+    backend = TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), fails=True))
+    with backend, pytest.raises(BackendError, match="Cask convolution execution"):
+        backend.infer(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_an_engine_of_another_device_is_refused(tmp_path):
+    path = engine_for(tmp_path, (1, 1, 4), record={"capability": (9, 0), "device": "H200"})
+    with pytest.raises(EngineMismatchError, match=r"9\.0 \(H200\), this device has 8\.7 \(Orin\)"):
+        TensorRtBackend.open(path)
+
+
+def test_the_driver_names_its_device():
+    found = read_cuda()
+    assert found.cuda == (12, 6)
+    assert [(d.name, d.capability, d.memory_bytes) for d in found.devices] == [
+        ("Orin", (8, 7), 8 << 30)
+    ]
+
+
+def test_memory_needs_a_current_context():
+    stream = CudaStream()
+    with pytest.raises(CudaError, match="invalid device context"):
+        stream.allocate(4)
+    stream.close()
+    stream.close()
+
+
+def test_a_copy_beyond_its_memory_is_an_error():
+    stream = CudaStream()
+    with stream.current():
+        address = stream.allocate(16)
+        with pytest.raises(CudaError, match="illegal memory access"):
+            stream.upload(address, np.zeros(5, np.float32))
+    stream.close()
+    assert driver.emulated_live() == 0
+
+
+def test_there_is_no_second_device():
+    with pytest.raises(CudaError, match="cuDeviceGet failed"):
+        CudaStream(1)
