@@ -30,8 +30,12 @@ class Frame:
         image: (H, W, C) uint8, OpenCV order for three channels. The frame owns it.
         index: Number of the frame in its source, from 0.
         name: File-name stem for results, unique within the source ("DJI_0018", "frame_000042").
-        timestamp_s: Seconds since the start of the source, or None for still images.
+        timestamp_s: Seconds since the start of the source by the source's own clock, or None for
+            still images.
         path: The file that the frame came from, or None for live sources.
+        captured_ns: When it was captured by this machine's clock ``time.monotonic_ns``; a stream
+            fills in when it got the frame where the source does not say more.
+        stream: Name of the stream where several share a network, else empty.
     """
 
     image: Image
@@ -39,6 +43,8 @@ class Frame:
     name: str
     timestamp_s: float | None = None
     path: Path | None = None
+    captured_ns: int | None = None
+    stream: str = ""
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -30,5 +30,8 @@ class StageTimer:
         try:
             yield
         finally:
-            elapsed_ms = (time.perf_counter_ns() - start_ns) / 1e6
-            self.ms[name] = self.ms.get(name, 0.0) + elapsed_ms
+            self.add(name, (time.perf_counter_ns() - start_ns) / 1e6)
+
+    def add(self, name: str, elapsed_ms: float) -> None:
+        """Adds milliseconds that were measured elsewhere to the stage ``name``."""
+        self.ms[name] = self.ms.get(name, 0.0) + elapsed_ms

@@ -34,6 +34,8 @@ class Segmentation:
         class_names: One name per class id.
         timing: Milliseconds spent per stage.
         frame: The frame, where it came from a source; None where the caller gave an image.
+        age_ms: Milliseconds between the capture of the frame and the moment that a stream handed
+            its result out; None outside streams.
 
     Example:
         >>> out = Segmenter("ccl-lite0")(image)  # doctest: +SKIP
@@ -41,7 +43,7 @@ class Segmentation:
         0.31
     """
 
-    __slots__ = ("_confidence", "_logits", "_spec", "frame", "mask", "timing")
+    __slots__ = ("_confidence", "_logits", "_spec", "age_ms", "frame", "mask", "timing")
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Segmentation:
         self.mask = mask
         self.timing: dict[str, float] = dict(timing or {})
         self.frame = frame
+        self.age_ms: float | None = None
         self._logits = logits
         self._spec = spec
         self._confidence: FloatArray | None = None

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from .backends.choose import open_vetted
 from .errors import InputError
-from .handover import prefetched
 from .models import find_model
 from .onnx_file import read_onnx, spec_of
-from .postprocess import class_ids
-from .preprocess import Normaliser, channel_places, default_channels
-from .profiling import StageTimer
-from .result import Segmentation
-from .sources import Source, open_source
+from .packing import Network
+from .sources import SourceLike, open_source
+from .stream import Policy, Stream, check_policy
 from .suggest import did_you_mean
-from .tiling import Blender, TilePlan, plan_tiles
+from .tiled import Assembly, TileCutter
 from .trust import vetted
 
 if TYPE_CHECKING:
     from .backends.base import Backend
     from .frame import ChannelOrder, FloatArray, Image
+    from .result import Segmentation
+    from .sources import OnFrameError
     from .spec import ModelSpec
 
 _log = logging.getLogger(__name__)
 
 _SUPPORTED = {"device": ("auto", "cpu"), "refine": ("off",), "temporal": ("off",)}
-_FRAMES_AHEAD = 2
 
 
 class Segmenter:
@@ -113,11 +112,11 @@ class Segmenter:
         self.spec = backend.spec
         if overlap is not None:
             self.spec = _with_overlap(self.spec, overlap)
-        self._normaliser = Normaliser(self.spec)
+        self._cutter = TileCutter(self.spec)
         self._input: FloatArray = np.empty(
             (self._backend.tiles_per_call, len(self.spec.bands), *self.spec.input_hw), np.float32
         )
-        self._plan: TilePlan | None = None
+        self._inferring = threading.Lock()  # streams run the network in threads of their own
 
     @property
     def backend(self) -> str:
@@ -144,60 +143,65 @@ class Segmenter:
             InputError: The frame does not fit the network; says what to do.
             BackendError: The library failed.
         """
-        channels = channels or default_channels(self.spec)
-        _check_frame(frame, self.spec, channels)
-        timer = StageTimer()
-        plan = self._planned(frame.shape[:2])
-        with timer.stage("preprocess"):
-            self._normaliser.load(frame, channels=channels)
-        blender = Blender(plan, num_classes=self.spec.num_classes)
-        corners = plan.corners
-        for first in range(0, len(corners), len(self._input)):
-            group = corners[first : first + len(self._input)]
+        start_ns = time.perf_counter_ns()
+        plan = self._cutter.load(frame, channels=channels)
+        assembly = Assembly(plan, self.spec)
+        assembly.timer.add("preprocess", (time.perf_counter_ns() - start_ns) / 1e6)
+        for first in range(0, len(plan.corners), len(self._input)):
+            group = plan.corners[first : first + len(self._input)]
             tiles = self._input[: len(group)]
-            with timer.stage("preprocess"):
-                for tile, (top, left) in zip(tiles, group, strict=True):
-                    self._normaliser.normalise(top, left, tile)
-            with timer.stage("infer"):
-                logits = self._backend.infer(tiles)
-            with timer.stage("blend"):
-                for index, tile_logits in enumerate(logits, start=first):
-                    blender.add(index, tile_logits)
-        with timer.stage("postprocess"):
-            mask = class_ids(blender.canvas, stride=plan.stride, size_hw=plan.frame_hw)
-        _log.debug("%d tiles of a %s frame: %s", len(corners), plan.frame_hw, timer.ms)
-        return Segmentation(mask, blender.canvas, self.spec, timing=timer.ms)
+            with assembly.timer.stage("preprocess"):
+                for tile, corner in zip(tiles, group, strict=True):
+                    self._cutter.cut(corner, tile)
+            with assembly.timer.stage("infer"):
+                logits = self._infer(tiles)
+            for index, tile_logits in enumerate(logits, start=first):
+                assembly.add(index, tile_logits)
+        result = assembly.segmentation()
+        _log.debug("%d tiles of a %s frame: %s", len(plan.corners), plan.frame_hw, result.timing)
+        return result
 
     def stream(
-        self, source: str | Path | Source, *, policy: Literal["all"] = "all"
-    ) -> Iterator[Segmentation]:
-        """Segments the frames of a source one after another, decoding ahead in a thread.
+        self,
+        source: SourceLike | Mapping[str, SourceLike],
+        *,
+        policy: Policy | None = None,
+        on_error: OnFrameError | None = None,
+    ) -> Stream:
+        """Segments the frames of a source, or of several that share the network.
+
+        Capture, preparation, inference and the rest run in threads of their own, with short queues
+        between them. Several sources take turns, so that none of them starves.
 
         Args:
-            source: What :func:`~cclseg.open_source` takes, or a source already open.
-            policy: "all" segments every frame; live sources and their policies come later.
+            source: What :func:`~cclseg.open_source` takes, or a source already open, which stays
+                open; or several of them by name, which every result's ``frame.stream`` tells.
+            policy: What happens to frames that come too fast: "all", "latest" or "drop-oldest"
+                (see :data:`cclseg.stream.Policy`); None for "all" with files and "latest" with
+                live sources.
+            on_error: Called, in any thread, for a frame that cannot be read or does not fit; the
+                stream goes on with the next one. None ends the stream with the error.
 
-        Yields:
-            One result per frame, in order; its ``frame`` is the frame.
+        Returns:
+            An iterator over the results, in the order of each source's frames.
 
         Raises:
-            InputError: Unknown policy, or a frame that cannot be read or does not fit.
-            SourceError: The source cannot be read.
+            InputError: Unknown policy, or no source.
+            SourceError: There is nothing of that name, or it cannot be opened.
         """
-        if policy != "all":
-            raise InputError(
-                f"policy='{policy}' is for live sources, which this version does not read; "
-                "use policy='all'"
-            )
-        return self._streamed(source)
+        check_policy(policy)
+        named = source if isinstance(source, Mapping) else {"": source}
+        if not named:
+            raise InputError("the stream has no sources; give at least one")
+        sources = {name: open_source(one) for name, one in named.items()}
+        opened = [one for name, one in sources.items() if one is not named[name]]
+        network = Network(self.spec, self._infer, self._backend.tiles_per_call)
+        return Stream(network, sources, policy=policy, on_error=on_error, to_close=opened)
 
-    def _streamed(self, source: str | Path | Source) -> Iterator[Segmentation]:
-        opened = source if isinstance(source, Source) else open_source(source)
-        with opened, closing(prefetched(opened.frames(), ahead=_FRAMES_AHEAD)) as frames:
-            for frame in frames:
-                result = self(frame.image)
-                result.frame = frame
-                yield result
+    def _infer(self, tiles: FloatArray) -> FloatArray:
+        """Runs the network for whichever thread asks; the logits are the caller's own."""
+        with self._inferring:
+            return np.array(self._backend.infer(tiles))
 
     def close(self) -> None:
         """Frees the network. May be called twice."""
@@ -213,18 +217,6 @@ class Segmenter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _planned(self, frame_hw: tuple[int, ...]) -> TilePlan:
-        """Returns the plan for a frame size; that of the last frame is kept."""
-        height, width = frame_hw
-        if self._plan is None or self._plan.frame_hw != (height, width):
-            self._plan = plan_tiles(
-                (height, width),
-                self.spec.input_hw,
-                overlap=self.spec.overlap,
-                stride=self.spec.output_stride,
-            )
-        return self._plan
 
 
 def _check_supported(**arguments: str) -> None:
@@ -266,39 +258,3 @@ def _with_overlap(spec: ModelSpec, overlap: float) -> ModelSpec:
     if not 0 <= overlap <= 0.9:
         raise InputError(f"overlap={overlap}; expected a share of the tile in 0..0.9")
     return dataclasses.replace(spec, overlap=overlap)
-
-
-def _check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder) -> None:  # noqa: ANN401
-    expected = f"(H, W, {len(spec.bands)}) uint8"
-    if frame is None:
-        raise InputError(
-            f"the frame is None; expected {expected} (cv2.imread returns None for a file that it "
-            "cannot read: check its path)"
-        )
-    if not isinstance(frame, np.ndarray):
-        raise InputError(
-            f"the frame is a {type(frame).__name__}; expected a numpy array {expected} "
-            "(arrays on a GPU must be copied to the host in this version)"
-        )
-    if frame.dtype != np.uint8:
-        raise InputError(
-            f"the frame is {frame.dtype}; expected {expected}: scale its values to 0..255 and "
-            "convert with .astype(np.uint8)"
-        )
-    if frame.ndim != 3 or not frame.size or frame.shape[2] != len(spec.bands):
-        raise InputError(
-            f"the frame is {frame.shape}; expected {expected} with {', '.join(spec.bands)}: "
-            f"{_channel_advice(frame, spec)}"
-        )
-    channel_places(spec, channels)
-
-
-def _channel_advice(frame: Image, spec: ModelSpec) -> str:
-    bands = len(spec.bands)
-    if not frame.size:
-        return "it has no pixels"
-    if bands == 3 and (frame.ndim == 2 or frame.shape[2:] == (1,)):
-        return "turn grey into colour with cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
-    if frame.ndim == 3 and bands == 3 and frame.shape[2] == 4:
-        return "leave the alpha channel out with frame[:, :, :3]"
-    return f"choose the {bands} bands that the model takes"

@@ -1,12 +1,10 @@
 """Items cross threads in order, errors reach the caller, and no thread stays behind."""
 
 import threading
-import time
-import traceback
 
 import pytest
 
-from cclseg.handover import Background, prefetched
+from cclseg.handover import Background, Channel, Lane, Lanes
 
 
 @pytest.fixture(autouse=True)
@@ -16,64 +14,91 @@ def _no_thread_stays_behind():
     assert threading.active_count() == before
 
 
-class TestPrefetched:
-    def test_items_come_in_order(self):
-        assert list(prefetched(range(100), ahead=3)) == list(range(100))
+class TestChannel:
+    def test_items_come_in_order_and_no_more_than_fit_wait(self):
+        channel, waiting = Channel(3), []
 
-    def test_no_more_than_asked_wait(self):
-        fetched = []
-
-        def items():
+        def produce():
             for number in range(50):
-                fetched.append(number)
-                yield number
+                channel.put(number)
+            channel.close()
 
-        for number in prefetched(items(), ahead=2):
-            time.sleep(0.002)
-            assert len(fetched) - number <= 4  # this one, two that wait, one that is being put
+        thread = threading.Thread(target=produce)
+        thread.start()
+        taken = []
+        while item := channel.take():
+            taken += item
+            waiting.append(len(channel._items))
+        thread.join()
+        assert taken == list(range(50))
+        assert max(waiting) <= 3
 
-    def test_an_error_comes_after_the_items_before_it_and_shows_its_origin(self):
-        def items():
-            yield 1
-            yield 2
-            raise ValueError("the disk is gone")
+    def test_closing_wakes_those_who_wait_on_either_side(self):
+        full, empty, outcome = Channel(1), Channel(1), []
+        full.put(0)
+        threads = [
+            threading.Thread(target=lambda: outcome.append(full.put(1))),
+            threading.Thread(target=lambda: outcome.append(empty.take())),
+        ]
+        for thread in threads:
+            thread.start()
+        full.close(drop=True)
+        empty.close()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(str, outcome)) == ["False", "[]"]
 
-        seen = []
-        with pytest.raises(ValueError, match="the disk is gone") as caught:
-            seen.extend(prefetched(items(), ahead=5))
-        frames = traceback.extract_tb(caught.value.__traceback__)
-        assert "items" in [frame.name for frame in frames]
+    def test_what_waits_is_still_handed_out_unless_it_is_dropped(self):
+        kept, dropped = Channel(2), Channel(2)
+        for channel in (kept, dropped):
+            channel.put("a")
+        kept.close()
+        dropped.close(drop=True)
+        assert (kept.take(), kept.take(), dropped.take()) == (["a"], [], [])
 
-    def test_items_before_an_error_are_handed_out(self):
-        def items():
-            yield from (1, 2)
-            raise ValueError
+    def test_one_may_look_without_waiting(self):
+        assert Channel(1).take(wait=False) == []
 
-        seen = []
-        with pytest.raises(ValueError):  # noqa: PT011, PT012
-            for item in prefetched(items(), ahead=5):
-                seen.append(item)
-        assert seen == [1, 2]
 
-    def test_leaving_early_ends_the_thread_and_the_iterator(self):
-        ended = []
+class TestLanes:
+    def test_lanes_take_turns(self):
+        lanes = Lanes([Lane(9), Lane(9), Lane(9)])
+        for number in range(6):
+            lanes.put(0, f"busy {number}")
+        lanes.put(1, "quiet")
+        lanes.put(2, "also")
+        assert [lanes.take()[0] for _ in range(4)] == ["busy 0", "quiet", "also", "busy 1"]
 
-        def items():
-            try:
-                yield from range(10**9)
-            finally:
-                ended.append(True)
+    def test_a_full_lane_gives_up_its_oldest_and_counts_it(self):
+        lanes = Lanes([Lane(3, drops=True), Lane(3)])
+        for number in range(10):
+            lanes.put(0, number)
+        assert [lanes.take()[0] for _ in range(3)] == [7, 8, 9]
+        assert lanes.dropped == [7, 0]
 
-        stream = prefetched(items(), ahead=2)
-        assert next(stream) == 0
-        stream.close()
-        assert ended == [True]
+    def test_the_last_item_of_a_lane_is_never_given_up(self):
+        lanes = Lanes([Lane(1, drops=True)])
+        lanes.put(0, "frame")
+        lanes.end(0, "end")
+        assert not lanes.put(0, "late")
+        assert [lanes.take(), lanes.take(), lanes.take()] == [["frame"], ["end"], []]
 
-    def test_an_unused_one_starts_no_thread(self):
-        before = threading.active_count()
-        stream = prefetched(range(3), ahead=1)
-        assert threading.active_count() == before
-        stream.close()
+    def test_one_end_for_all_comes_behind_what_waits(self):
+        lanes = Lanes([Lane(2), Lane(2)])
+        lanes.end(0, "first is over")
+        lanes.put(1, "frame")
+        lanes.end_all("failure")
+        assert [lanes.take()[0] for _ in range(3)] == ["first is over", "frame", "failure"]
+        assert lanes.take() == []
+
+    def test_closing_wakes_who_waits_for_room_and_who_waits_for_an_item(self):
+        lanes, outcome = Lanes([Lane(1), Lane(1)]), []
+        lanes.put(0, 0)
+        putting = threading.Thread(target=lambda: outcome.append(lanes.put(0, 1)))
+        putting.start()
+        lanes.close()
+        putting.join()
+        assert (outcome, lanes.take()) == ([False], [])
 
 
 class TestBackground:

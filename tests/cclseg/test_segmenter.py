@@ -10,7 +10,7 @@ import pytest
 from networks import block_means, brightest_band_spec, colour_patches, write_brightest_band
 
 from cclseg import Segmenter
-from cclseg.errors import BackendError, InputError, SpecError
+from cclseg.errors import BackendError, InputError, SourceError, SpecError
 from cclseg.postprocess import class_ids
 from cclseg.preprocess import normalised
 
@@ -204,9 +204,13 @@ class TestStream:
         with pytest.raises(InputError, match=r"photo_2\.png"):
             next(stream)
 
-    def test_a_policy_for_cameras_is_refused_at_once(self, segment, folder):
-        with pytest.raises(InputError, match="use policy='all'"):
-            segment.stream(folder, policy="latest")
+    def test_wrong_arguments_are_refused_at_once(self, segment, folder):
+        with pytest.raises(InputError, match="policy='lates'; did you mean 'latest'"):
+            segment.stream(folder, policy="lates")
+        with pytest.raises(InputError, match="no sources"):
+            segment.stream({})
+        with pytest.raises(SourceError, match="no such file"):
+            segment.stream(folder / "absent")
 
 
 def test_two_segmenters_live_side_by_side(network, segment):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from ..errors import SourceError
+from ..errors import InputError, SourceError
 from ..suggest import did_you_mean
 from .base import OnFrameError, Source
 
-__all__ = ["SCHEMES", "OnFrameError", "Source", "open_source"]
+if TYPE_CHECKING:
+    from ..frame import Image
+
+__all__ = ["SCHEMES", "OnFrameError", "Source", "SourceLike", "open_source"]
+
+SourceLike: TypeAlias = "str | Path | Source | Iterable[Image]"
+"""What names or is a source."""
 
 _LATER_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "v4l2", "csi", "gst", "udp"})
 
@@ -26,17 +33,19 @@ SCHEMES: dict[str, Callable[[str], Source]] = {"virtual": _open_virtual}
 """What opens a source written as ``scheme:rest``, by scheme; it gets the whole text."""
 
 
-def open_source(source: str | Path) -> Source:
+def open_source(source: SourceLike) -> Source:
     """Opens frames by what the text names.
 
     Args:
         source: An image, a folder of images, a pattern such as ``flight/*.jpg``, a video file, or
-            ``virtual:seed=7,frames=100,size=1280x720`` for a virtual flight.
+            ``virtual:seed=7,frames=100,size=1280x720`` for a virtual flight; an iterable of
+            images; or a source already open, which is returned as it is.
 
     Returns:
         A context manager that yields :class:`~cclseg.frame.Frame`.
 
     Raises:
+        InputError: It is neither a text nor several images.
         SourceError: There is nothing of that name, or it is neither image nor video.
 
     Example:
@@ -44,6 +53,10 @@ def open_source(source: str | Path) -> Source:
         ...     for frame in source:
         ...         print(frame.name)
     """
+    if isinstance(source, Source):
+        return source
+    if not isinstance(source, (str, Path)):
+        return _open_images(source)
     text = str(source)
     scheme = re.match(r"([a-z][a-z0-9]+):", text)
     if scheme and scheme[1] in SCHEMES:
@@ -54,6 +67,19 @@ def open_source(source: str | Path) -> Source:
             "folder, a pattern, a video file or virtual:"
         )
     return _open_path(Path(source), text)
+
+
+def _open_images(images: Iterable[Image]) -> Source:
+    from .arrays import ArraySource
+
+    if not isinstance(images, Iterable) or getattr(images, "ndim", 4) != 4:
+        shape = getattr(images, "shape", None)
+        found = type(images).__name__ if shape is None else f"an array of {shape}"
+        raise InputError(
+            f"the source is {found}; expected a path, a text or an iterable of (H, W, C) images "
+            "(a single image goes to the segmenter itself)"
+        )
+    return ArraySource(images)
 
 
 def _open_path(path: Path, text: str) -> Source:

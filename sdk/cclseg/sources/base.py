@@ -25,12 +25,14 @@ class Source(ABC):
     Attributes:
         name: Stem for the names of results ("flight_07").
         total: Number of frames, None where it is not known before the end.
-        fps: Frames per second of a moving source, None for still images.
+        fps: Frames per second of a moving source, None where it has none or does not say.
+        live: Frames come at their own time, and what is not taken is lost.
     """
 
     name: str
     total: int | None = None
     fps: float | None = None
+    live: bool = False
 
     @abstractmethod
     def frames(self, *, on_error: OnFrameError | None = None) -> Iterator[Frame]:
@@ -47,6 +49,9 @@ class Source(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
+
+    def interrupt(self) -> None:  # noqa: B027 - files do not make anyone wait
+        """Ends every iteration that waits for a frame, for good. Any thread may call it."""
 
     def close(self) -> None:  # noqa: B027 - files that are read one by one hold nothing open
         """Frees what the source holds. May be called twice."""

@@ -1,0 +1,273 @@
+"""The stages of a stream, each in threads of its own, and the queues between them.
+
+    capture (one thread per source) ─► prepare ─► infer ─► finish ─► the caller
+
+Prepare cuts frames into tiles and packs them as the network takes them: tiles of several frames go
+into one call where these wait already, never by waiting for them. Every queue is bounded. The end
+of a source, or the error that ended it, travels behind its last frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from .errors import CclsegError, InputError
+from .handover import Channel, Lane, Lanes
+from .packing import Computed, End, Job, Network, Packer
+from .tiled import Assembly, TileCutter
+
+if TYPE_CHECKING:
+    from .frame import Frame
+    from .result import Segmentation
+    from .sources import OnFrameError, Source
+
+_log = logging.getLogger(__name__)
+
+_LEAVE_SOURCE_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A source with what happens when its frames come faster than they are computed.
+
+    Attributes:
+        name: Tells the feeds of one stream apart.
+        source: Where frames come from; stays open.
+        waiting: What the queue of its captured frames does.
+        results: What the queue of its results does.
+        just_in_time: Take a frame only when the network is free for it.
+        on_error: Hears of frames without result; None ends the stream with the error.
+    """
+
+    name: str
+    source: Source
+    waiting: Lane
+    results: Lane
+    just_in_time: bool
+    on_error: OnFrameError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    feed: int
+    frame: Frame
+    decode_ms: float | None
+
+
+_Result: TypeAlias = "Segmentation | End"
+
+
+class Stages:
+    """Runs feeds through a network.
+
+    Results and ends are taken from :attr:`results`; an end with a failure ends everything. The
+    caller closes the stages in any case.
+
+    Attributes:
+        results: What comes out, one lane per feed.
+        captured: Frames captured so far, by feed.
+        failed: Frames without a result so far, by feed.
+    """
+
+    def __init__(self, feeds: Sequence[Feed], network: Network) -> None:
+        self._feeds = tuple(feeds)
+        self._network = network
+        self._stopping = False
+        self.captured = [0] * len(self._feeds)
+        self.failed = [0] * len(self._feeds)
+        self._waiting = Lanes[_Captured | End]([feed.waiting for feed in self._feeds])
+        self._packer = Packer(network, feeds=len(self._feeds))
+        self._computed = Channel[Computed](2)
+        self.results = Lanes[_Result]([feed.results for feed in self._feeds])
+        self._permits = Channel[None](_frames_ahead(self._feeds, network))
+        self._threads: list[threading.Thread] = []
+        self._capturing: list[threading.Thread] = []
+
+    @property
+    def frames_dropped(self) -> list[int]:
+        """Frames given up before they were computed, by feed."""
+        return self._waiting.dropped
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for _ in range(_frames_ahead(self._feeds, self._network)):
+            self._permits.put(None)
+        for stage in (self._prepare, self._infer, self._finish):
+            self._threads.append(self._thread(stage))
+        for index in range(len(self._feeds)):
+            self._capturing.append(self._thread(self._capture, index))
+        for thread in (*self._threads, *self._capturing):
+            thread.start()
+
+    def stop(self) -> None:
+        """Captures no more frames; those on their way still come out. Any thread may call it."""
+        self._stopping = True
+        for feed in self._feeds:
+            feed.source.interrupt()
+
+    def close(self) -> None:
+        """Ends all threads, whatever is on its way. May be called twice."""
+        self._stopping = True
+        if self._capturing:
+            self.stop()
+        self._waiting.close()
+        self._packer.close()
+        self.results.close()
+        for channel in (self._computed, self._permits):
+            channel.close(drop=True)
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # the garbage collector runs anywhere
+                thread.join()
+        for thread in self._capturing:
+            thread.join(_LEAVE_SOURCE_AFTER_S)
+            if thread.is_alive():
+                _log.warning("%s waits for a frame and cannot be ended; left behind", thread.name)
+        self._threads, self._capturing = [], []
+
+    def _thread(self, stage: Callable[..., None], *arguments: int) -> threading.Thread:
+        def run() -> None:
+            try:
+                stage(*arguments)
+            except BaseException as error:  # the caller of the stream raises it
+                _log.debug("the stage %s failed", stage.__name__, exc_info=True)
+                self.results.end_all(End(0, error))
+
+        name = "-".join(["cclseg", stage.__name__.strip("_"), *map(str, arguments)])
+        return threading.Thread(target=run, name=name, daemon=True)
+
+    def _capture(self, index: int) -> None:
+        feed, failure = self._feeds[index], None
+        frames = iter(feed.source.frames(on_error=self._listener(index)))
+        try:
+            while not self._stopping:
+                start_ns = time.perf_counter_ns()
+                frame = next(frames, None)
+                if frame is None:
+                    break
+                decode_ms = (time.perf_counter_ns() - start_ns) / 1e6
+                self.captured[index] += 1
+                # A live source is waited for, which is no work.
+                item = _Captured(
+                    index, _stamped(frame, feed.name), None if feed.source.live else decode_ms
+                )
+                if not self._waiting.put(index, item):
+                    break
+        except BaseException as error:  # raised where the results are taken, behind those before
+            failure = error
+        finally:
+            if isinstance(frames, Generator):  # it may hold a file open
+                frames.close()
+        self._waiting.end(index, End(index, failure))
+
+    def _listener(self, index: int) -> OnFrameError | None:
+        """Returns what hears of a feed's lost frames, and counts them."""
+        hear = self._feeds[index].on_error
+        if hear is None:
+            return None
+
+        def heard(name: str, error: CclsegError) -> None:
+            self.failed[index] += 1
+            hear(name, error)
+
+        return heard
+
+    def _prepare(self) -> None:
+        cutter = TileCutter(self._network.spec)
+        while self._has_permit() and (taken := self._next_captured()):
+            item = taken[0]
+            if isinstance(item, End):
+                self._packer.end(item)
+                self._permits.put(None)
+                continue
+            try:
+                self._cut(cutter, item)
+            except InputError as error:
+                self._permits.put(None)
+                self._refuse(item, error)
+        self._packer.groups.close()
+
+    def _has_permit(self) -> bool:
+        """Waits until a frame may go on; tiles that wait for company go ahead before."""
+        if self._permits.take(wait=False):
+            return True
+        self._packer.flush()
+        return bool(self._permits.take())
+
+    def _next_captured(self) -> list[_Captured | End]:
+        """Waits for a frame in the same way; nothing once all feeds have ended."""
+        taken = self._waiting.take(wait=False)
+        if not taken:
+            self._packer.flush()
+            taken = self._waiting.take()
+        return taken
+
+    def _cut(self, cutter: TileCutter, item: _Captured) -> None:
+        start_ns = time.perf_counter_ns()
+        plan = cutter.load(item.frame.image)
+        assembly = Assembly(plan, self._network.spec)
+        if item.decode_ms is not None:
+            assembly.timer.add("decode", item.decode_ms)
+        assembly.timer.add("preprocess", (time.perf_counter_ns() - start_ns) / 1e6)
+        job = Job(item.feed, item.frame, assembly, to_infer=len(plan.corners))
+        for place, corner in enumerate(plan.corners):
+            tile = self._packer.next_tile(job, place)
+            if tile is None:
+                return
+            with assembly.timer.stage("preprocess"):
+                cutter.cut(corner, tile)
+
+    def _refuse(self, item: _Captured, error: InputError) -> None:
+        """Reports a frame that does not fit the network."""
+        hear = self._listener(item.feed)
+        if hear is None:
+            self._packer.end(End(item.feed, error))
+        else:
+            hear(item.frame.path.name if item.frame.path else item.frame.name, error)
+
+    def _infer(self) -> None:
+        while taken := self._packer.groups.take():
+            group = taken[0]
+            if isinstance(group, End):
+                self._computed.put(group)
+                continue
+            start_ns = time.perf_counter_ns()
+            logits = self._network.infer(group.tiles)
+            tile_ms = (time.perf_counter_ns() - start_ns) / 1e6 / len(group.places)
+            self._packer.give_back(group.buffer)
+            for job, _ in group.places:
+                job.assembly.timer.add("infer", tile_ms)
+                job.to_infer -= 1
+                if not job.to_infer:
+                    self._permits.put(None)
+            self._computed.put((group.places, logits))
+        self._computed.close()
+
+    def _finish(self) -> None:
+        while taken := self._computed.take():
+            if isinstance(taken[0], End):
+                self.results.end(taken[0].feed, taken[0])
+                continue
+            for (job, place), logits in zip(*taken[0], strict=True):
+                job.assembly.add(place, logits)
+                if job.assembly.complete:
+                    result = job.assembly.segmentation()
+                    result.frame = job.frame
+                    self.results.put(job.feed, result)
+
+
+def _frames_ahead(feeds: Sequence[Feed], network: Network) -> int:
+    """Returns how many frames may be between their capture and the end of their inference."""
+    if all(feed.just_in_time for feed in feeds):
+        return len(feeds)
+    return len(feeds) + 2 * network.tiles_per_call
+
+
+def _stamped(frame: Frame, stream: str) -> Frame:
+    """Returns a frame that knows its stream, and when it was captured at the latest."""
+    captured_ns = time.monotonic_ns() if frame.captured_ns is None else frame.captured_ns
+    return replace(frame, stream=stream, captured_ns=captured_ns)

@@ -1,0 +1,208 @@
+"""Streams: results as they come, with what was left out counted."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .errors import InputError
+from .handover import Lane
+from .packing import End, Network
+from .stages import Feed, Stages
+from .suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from .result import Segmentation
+    from .sources import OnFrameError, Source
+
+Policy = Literal["all", "latest", "drop-oldest"]
+"""What happens to frames that come faster than they are computed.
+
+"all": the source waits, and no frame is left out. "latest": the newest frame is computed as soon as
+the network is free, and the newest result handed out; others are given up. "drop-oldest": a short
+queue absorbs bursts, and gives up its oldest frame when it is full; every result is handed out.
+"""
+
+_QUEUES: dict[Policy, tuple[Lane, Lane]] = {
+    "all": (Lane(2), Lane(2)),
+    "latest": (Lane(1, drops=True), Lane(1, drops=True)),
+    "drop-oldest": (Lane(8, drops=True), Lane(2)),
+}
+"""For each policy, the queue of captured frames and that of results."""
+
+_REMEMBERED_AGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """How a stream is doing.
+
+    Attributes:
+        captured: Frames that the source gave.
+        delivered: Results handed out.
+        dropped: Frames given up by the policy before they were computed.
+        superseded: Results given up for newer ones, because nobody took them.
+        failed: Frames that could not be read or did not fit the network.
+        age_ms: The 50th, 90th and 99th percentile of the age of the last 10,000 results when they
+            were handed out; None before the first one.
+    """
+
+    captured: int
+    delivered: int
+    dropped: int
+    superseded: int
+    failed: int
+    age_ms: dict[str, float] | None
+
+
+class Stream:
+    """An iterator over results; closing it, or leaving its with statement, ends its threads.
+
+    Not to be shared between threads, except for :meth:`stop`.
+
+    Example:
+        >>> with segmenter.stream("rtsp://10.0.0.7/live") as stream:  # doctest: +SKIP
+        ...     for out in stream:
+        ...         steer(out.mask, out.age_ms)
+        >>> stream.stats().dropped  # doctest: +SKIP
+        212
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        sources: Mapping[str, Source],
+        *,
+        policy: Policy | None = None,
+        on_error: OnFrameError | None = None,
+        to_close: Sequence[Source] = (),
+    ) -> None:
+        self._names = tuple(sources)
+        self._stages = Stages(
+            [_feed(name, source, policy, on_error) for name, source in sources.items()], network
+        )
+        self._delivered = [0] * len(self._names)
+        self._ages_ms: list[deque[float]] = [deque(maxlen=_REMEMBERED_AGES) for _ in sources]
+        self._started = False
+        # Also runs when the last reference is gone, and before the interpreter ends.
+        self._close = weakref.finalize(self, _close, self._stages, tuple(to_close))
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Segmentation:
+        """Waits for the next result.
+
+        Raises:
+            StopIteration: All sources have ended, or the stream was stopped or closed.
+            InputError: A frame cannot be read or does not fit, and nobody hears of such frames.
+            SourceError: A source cannot be read any further.
+            BackendError: The network failed.
+        """
+        if not self._started and self._close.alive:
+            self._stages.start()
+            self._started = True
+        while taken := self._stages.results.take():
+            if not isinstance(taken[0], End):
+                return self._handed_out(taken[0])
+            if taken[0].failure is not None:
+                self.close()
+                raise taken[0].failure
+        self.close()
+        raise StopIteration
+
+    def _handed_out(self, result: Segmentation) -> Segmentation:
+        assert result.frame is not None
+        assert result.frame.captured_ns is not None
+        result.age_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
+        index = self._names.index(result.frame.stream)
+        self._delivered[index] += 1
+        self._ages_ms[index].append(result.age_ms)
+        return result
+
+    def stats(self, name: str | None = None) -> StreamStats:
+        """Returns the counts so far.
+
+        Args:
+            name: One of several streams; None for all of them together.
+
+        Raises:
+            InputError: There is no stream of that name.
+        """
+        if name is not None and name not in self._names:
+            raise InputError(f"there is no stream '{name}'; {did_you_mean(name, self._names)}")
+        chosen = [i for i, own in enumerate(self._names) if name in (None, own)]
+        stages = self._stages
+        return StreamStats(
+            captured=sum(stages.captured[i] for i in chosen),
+            delivered=sum(self._delivered[i] for i in chosen),
+            dropped=sum(stages.frames_dropped[i] for i in chosen),
+            superseded=sum(stages.results.dropped[i] for i in chosen),
+            failed=sum(stages.failed[i] for i in chosen),
+            age_ms=_percentiles([age for i in chosen for age in self._ages_ms[i]]),
+        )
+
+    def stop(self) -> None:
+        """Captures no more frames; the results on their way are still handed out.
+
+        Any thread and any signal handler may call it.
+        """
+        self._stages.stop()
+
+    def close(self) -> None:
+        """Ends the threads and closes what the stream opened. May be called twice."""
+        self._close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _feed(name: str, source: Source, policy: Policy | None, on_error: OnFrameError | None) -> Feed:
+    chosen: Policy = policy or ("latest" if source.live else "all")
+    waiting, results = _QUEUES[chosen]
+    return Feed(
+        name=name,
+        source=source,
+        waiting=waiting,
+        results=results,
+        just_in_time=chosen == "latest",
+        on_error=on_error,
+    )
+
+
+def check_policy(policy: str | None) -> None:
+    """Refuses what is no policy.
+
+    Raises:
+        InputError: It is none.
+    """
+    if policy is not None and policy not in _QUEUES:
+        raise InputError(f"policy='{policy}'; {did_you_mean(policy, _QUEUES)}")
+
+
+def _close(stages: Stages, sources: tuple[Source, ...]) -> None:
+    stages.close()
+    for source in sources:
+        source.close()
+
+
+def _percentiles(ages_ms: list[float]) -> dict[str, float] | None:
+    if not ages_ms:
+        return None
+    values = np.percentile(ages_ms, (50, 90, 99))
+    return {f"p{q}": float(value) for q, value in zip((50, 90, 99), values, strict=True)}
