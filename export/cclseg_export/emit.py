@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cclseg.errors import InputError
+
 from .graph import GraphIndex, attribute, check_names, copy_of, drop_unused_weights
 from .operator import OP_TYPE, inline_function, name_plugin
 from .plan import Plan, activation_inputs, plan_quantization
@@ -55,11 +57,12 @@ def emit(
         The quantised model, checked, without the spec.
 
     Raises:
-        InputError: No such target or node, or ranges of another model.
+        InputError: No such target or node, ranges of another model, or operators too new.
     """
     rules = rules_of(target, plugin=plugin)
     work = copy_of(model)
     check_names(work)
+    _check_opset(work, target, rules)
     del work.metadata_props[:]
     plan = plan_quantization(work, rules, keep_float=keep_float)
     _Writer(work, plan, ranges, rules).write()
@@ -71,6 +74,15 @@ def emit(
     onnx.checker.check_model(work)
     logger.info("%s: %d nodes and %d tensors quantised", target, len(plan.nodes), len(plan.pairs))
     return work
+
+
+def _check_opset(model: onnx.ModelProto, target: str, rules: TargetRules) -> None:
+    version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
+    if version > rules.newest_opset:
+        raise InputError(
+            f"the model uses operator set {version}, the target '{target}' reads up to "
+            f"{rules.newest_opset}; export it with an older one"
+        )
 
 
 @dataclass(frozen=True, slots=True)
