@@ -7,6 +7,7 @@ and are not needed: the plugin brings its own declaration of the few interfaces 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import os
 import platform
@@ -31,6 +32,9 @@ _SOURCE = _NATIVE / "tensorrt" / "local_correlation_plugin.cu"
 # Compiled for where there is no device to ask: Turing, Orin, Ada, Hopper, Blackwell in the data
 # centre, Thor, Blackwell on the desk.
 _ARCHITECTURES = (75, 87, 89, 90, 100, 110, 120)
+
+_USUAL_HOME = Path("/usr/local/cuda")
+_NVCC_PACKAGE = "nvidia.cu13"  # what the package cuda-toolkit[nvcc] fills
 
 _SYSTEM_FOLDERS = (
     f"/usr/include/{platform.machine()}-linux-gnu",
@@ -74,24 +78,30 @@ def build_tensorrt(folder: Path, *, architectures: Sequence[int] | None = None) 
         )
     library = make_folder(folder) / _library_name()
     with replacing(library) as temporary:
-        _run([nvcc, *_flags(sorted(set(architectures))), str(_SOURCE), "-o", str(temporary)])
+        flags = (*_flags(sorted(set(architectures))), *_runtime_flags(nvcc))
+        _run([nvcc, *flags, str(_SOURCE), "-o", str(temporary)])
     return library
 
 
 def find_nvcc() -> str:
-    """Returns CUDA's compiler: that of ``$CUDA_HOME``, on the path, or in its usual folder.
+    """Returns CUDA's compiler.
+
+    It is that of ``$CUDA_HOME``, on the path, in its usual folder, or of the Python package
+    ``cuda-toolkit[nvcc]``.
 
     Raises:
         BackendError: There is none.
     """
-    homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
-    places = [str(Path(home) / "bin") for home in homes if home]
-    path = os.pathsep.join([*places[:-1], os.environ.get("PATH", ""), places[-1]])
+    home = os.environ.get("CUDA_HOME")
+    first = [str(Path(home) / "bin")] if home else []
+    last = [str(root / "bin") for root in (_USUAL_HOME, *_package_folders())]
+    path = os.pathsep.join([*first, os.environ.get("PATH", ""), *last])
     if found := shutil.which("nvcc", path=path):
         return found
     raise BackendError(
         "found no nvcc; install the CUDA toolkit (JetPack: apt install cuda-toolkit) and set "
-        "CUDA_HOME. Networks run in TensorRT without the plugin, as standard operators"
+        "CUDA_HOME, or run: pip install 'cuda-toolkit[nvcc]==13.0.*'. Networks run in TensorRT "
+        "without the plugin, as standard operators"
     )
 
 
@@ -123,6 +133,20 @@ def _flags(architectures: Sequence[int]) -> list[str]:
     if headers := find_headers():
         flags += ["-DCCLSEG_TENSORRT_HEADERS", "-isystem", str(headers)]
     return flags
+
+
+def _package_folders() -> list[Path]:
+    try:
+        spec = importlib.util.find_spec(_NVCC_PACKAGE)
+    except ModuleNotFoundError:  # there is no package named nvidia at all
+        return []
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _runtime_flags(nvcc: str) -> list[str]:
+    """Names the folder of CUDA's runtime library where nvcc itself looks for it elsewhere."""
+    folder = Path(nvcc).parent.parent / "lib"
+    return [f"-L{folder}"] if (folder / "libcudart_static.a").is_file() else []
 
 
 def _architectures_of_devices() -> list[int]:

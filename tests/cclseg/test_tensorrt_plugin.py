@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import subprocess
+from pathlib import Path
 
 import cuda_emulation
 import numpy as np
@@ -15,11 +16,13 @@ from cuda_emulation import packs_of_four
 from native_libraries import built_once, native_plugin, skip_without_nvcc
 from tensorrt_plugin import CHW4, LINEAR, ONNX_TYPES, TYPES, RefusedError
 
+from cclseg import native_build_tensorrt
 from cclseg.correlation import local_correlation
 from cclseg.errors import BackendError
 from cclseg.native_build_tensorrt import (
     build_tensorrt,
     find_headers,
+    find_nvcc,
     find_tensorrt_library,
 )
 
@@ -212,6 +215,31 @@ def test_no_kernel_spills_registers_on_any_supported_architecture(tmp_path, capl
         (name, arch) for name in names for arch in ("75", "87", "89", "90", "100", "110", "120")
     )
     assert spills == ["0"] * len(kernels)
+
+
+@pytest.fixture
+def without_toolkit(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(native_build_tensorrt, "_USUAL_HOME", tmp_path / "none")
+
+
+@pytest.mark.usefixtures("without_toolkit")
+def test_without_nvcc_the_ways_to_get_it_are_named(monkeypatch):
+    monkeypatch.setattr(native_build_tensorrt, "_NVCC_PACKAGE", "cclseg_no_such_package.cu13")
+    with pytest.raises(BackendError, match=r"CUDA_HOME, or run: pip install 'cuda-toolkit"):
+        find_nvcc()
+
+
+@pytest.mark.usefixtures("without_toolkit")
+def test_nvcc_of_a_python_package_is_found_where_no_toolkit_is(monkeypatch, tmp_path):
+    nvcc = tmp_path / "toolkit" / "cu13" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setattr(native_build_tensorrt, "_NVCC_PACKAGE", "toolkit.cu13")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Path(find_nvcc()) == nvcc
 
 
 def test_a_wrong_tensorrt_root_is_refused(monkeypatch, tmp_path):
