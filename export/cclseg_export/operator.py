@@ -140,7 +140,18 @@ def remove_function(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def inline_function(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a copy in which standard operators have taken the place of the nodes."""
-    return onnx.inliner.inline_selected_functions(model, [(DOMAIN, OP_TYPE)])
+    work = onnx.ModelProto.FromString(model.SerializeToString())
+    defaults = {
+        entry.name: entry
+        for function in work.functions
+        if (function.domain, function.name) == (DOMAIN, OP_TYPE)
+        for entry in function.attribute_proto
+    }
+    for node in correlation_nodes(work):
+        # onnx 1.23 leaves a constant empty where a node relies on the default of its attribute.
+        missing = defaults.keys() - {entry.name for entry in node.attribute}
+        node.attribute.extend(defaults[name] for name in sorted(missing))
+    return onnx.inliner.inline_selected_functions(work, [(DOMAIN, OP_TYPE)])
 
 
 def name_plugin(model: onnx.ModelProto) -> onnx.ModelProto:
