@@ -57,7 +57,8 @@ def test_a_quantised_foreign_network_runs_in_the_runtime(tmp_path):
     with OnnxRuntimeBackend.open(tmp_path / "int8.onnx") as backend:
         found = backend.infer(tiles[0])
     expected = run(model, tiles[0])
-    assert np.square(found - expected).mean() < 1e-3 * np.square(expected).mean()  # 30 dB
+    # 25 dB: few random channels round to about 29, a wrong step or zero point gives below 10.
+    assert np.square(found - expected).mean() < 3e-3 * np.square(expected).mean()
 
 
 def test_without_a_spec_the_file_must_describe_itself(tmp_path):
