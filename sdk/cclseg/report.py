@@ -91,6 +91,10 @@ svg .s0 { stroke: var(--accent); } svg .s1 { stroke: var(--second); stroke-width
 .k3 { background: #4f9d69; } .k4 { background: #b06f8c; } .k5 { background: #8a8f98; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.4rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+.notice { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--wrong);
+  border-radius: 12px; padding: .8rem 1.2rem; margin-top: 1.4rem; max-width: 78ch; }
+.notice.good { border-left-color: var(--accent); } .notice p:last-child { margin: 0; }
+.lost { color: var(--wrong); font-weight: 650; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; }
 code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 @media (max-width: 620px) { main { padding: 1.6rem .9rem 3rem; } .bar { display: none; }
@@ -167,6 +171,12 @@ def facts(pairs: Mapping[str, Content]) -> Html:
     """A list of names and values."""
     rows = (joined([element("dt", name), element("dd", value)]) for name, value in pairs.items())
     return element("div", element("dl", *rows), class_="card")
+
+
+def notice(lines: Iterable[Content], *, good: bool = False) -> Html:
+    """What a reader must not miss, one paragraph a line; good news has another colour."""
+    kind = "notice good" if good else "notice"
+    return element("div", *(element("p", line) for line in lines), class_=kind)
 
 
 def table(

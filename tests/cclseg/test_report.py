@@ -48,6 +48,7 @@ def full_page(word):
         report.contact_sheet([word], [[report.picture(image, word, caption=word)]]),
         report.line_plot([report.Series(word, [0.1, None, 0.3])], x_label=word),
         report.stack_bar({word: 1.0}, unit=word),
+        report.notice([word]),
     )
 
 
