@@ -1,62 +1,52 @@
-"""The export job: checkpoint in, measured model files out."""
+"""The export job: a checkpoint or a foreign ONNX file in, measured model files out.
+
+Everything is made in a hidden folder inside the target and measured there; only then do files get
+their names. What is interrupted or fails leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cclseg.dataset import DatasetFolder, open_dataset
-from cclseg.errors import BackendError, InputError
-from cclseg.files import file_sha256, make_folder, write_json
-from cclseg_trainer.checkpoint import load_checkpoint
+from cclseg.errors import CclsegError, InputError, SinkError
+from cclseg.files import file_sha256, make_folder, write_bytes, write_json
 
-from .parity import compare, worst_loss
-from .quantize import calibrate, correct_bias, to_int8_for_cpu
+from .calibrate import calibrate
+from .gate import STAND_INS, Gate, ModelFile, Verdict, installed_backends
+from .int8 import Int8Writer, LayerChoice, LayerSearch, runnable_here
+from .origin import Origin, load_origin
+from .parity_page import Gallery, parity_page
+from .parity_report import parity_report, parity_summary
 from .tiles import calibration_tiles
-from .to_onnx import attach_spec, largest_difference, save_model, to_onnx
+from .to_onnx import attach_spec, save_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import onnx
 
     from cclseg.frame import FloatArray
+    from cclseg.spec import ModelSpec
+
+    from .options import ExportOptions
+    from .parity import Compared
+    from .targets import Target
 
 logger = logging.getLogger(__name__)
 
-CPU_BACKENDS = ("onnxruntime", "openvino")
-LARGEST_CONVERSION_ERROR = 1e-3
-"""Largest logit difference between torch and ONNX, relative to the largest logit."""
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total); total is 0 where it is unknown."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
-    """What to write and what to accept.
-
-    Attributes:
-        int8: Write the INT8 file for CPUs as well.
-        calibration: Folder of images or dataset folder to calibrate on.
-        data: Dataset folder to measure accuracy on; None takes ``calibration``.
-        split: Split to measure on.
-        budget_points: Most IoU that any class may lose to INT8, in points (0.5 = 0.005).
-        percentile: Calibrate on this share of magnitudes in percent, None for the largest.
-        keep_float: Names of nodes that stay in floating point.
-        threads: Threads of the backends while measuring.
-        license: SPDX identifier of the weights' licence, noted in the file.
-    """
-
-    int8: bool = False
-    calibration: Path | None = None
-    data: Path | None = None
-    split: str = "test"
-    budget_points: float = 0.5
-    percentile: float | None = None
-    keep_float: tuple[str, ...] = ()
-    threads: int | None = None
-    license: str = ""
+_REJECTED = ".rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,107 +54,283 @@ class ExportResult:
     """What the job wrote.
 
     Attributes:
-        files: The model files.
+        files: The model files; names of rejected ones end in ``.rejected``.
         report: Content of ``parity.json``.
-        rejected: Why the INT8 file is outside its budget, or None.
     """
 
     files: tuple[Path, ...]
     report: dict[str, Any]
-    rejected: str | None
+
+    @property
+    def rejected(self) -> str | None:
+        """Why files were rejected, or None."""
+        reasons = [file["rejected"] for file in self.report["files"] if file["rejected"]]
+        return "; ".join(reasons) or None
 
 
-def export_checkpoint(checkpoint_path: Path, out: Path, options: ExportOptions) -> ExportResult:
-    """Writes ``NAME.onnx``, with ``int8`` also ``NAME.int8.onnx``, and ``parity.json``.
+def export_model(
+    source: Path,
+    out: Path,
+    options: ExportOptions,
+    *,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> ExportResult:
+    """Writes ``NAME.onnx`` and what was asked for beside it, ``parity.json`` and ``parity.html``.
 
-    The INT8 file is measured before it gets its name: one that loses more than the budget is
-    called ``NAME.int8.onnx.rejected``.
+    A file outside the budget is called ``*.rejected``.
+
+    Args:
+        source: A checkpoint (.pt), or an ONNX file of another program.
+        out: Folder for the files.
+        options: What to write and what to accept.
+        on_progress: Sees how far the job is.
 
     Raises:
-        BackendError: The checkpoint is damaged, or ONNX does not compute what torch does.
+        BackendError: The source is damaged, or ONNX does not compute what torch does.
         InputError: Calibration images or data do not fit.
+        SinkError: The files cannot be written.
     """
-    checkpoint = load_checkpoint(checkpoint_path)
-    tiles: list[FloatArray] = []
-    dataset: DatasetFolder | None = None
-    if options.int8:
-        if options.calibration is None:
-            raise InputError(
-                "INT8 needs real images to calibrate on; give --calib FOLDER (a folder of images "
-                "or a dataset folder)"
+    origin = load_origin(source, spec=options.spec, license=options.license)
+    job = _Job(origin, options, _checked_material(origin.spec, options), on_progress)
+    with _staging_folder(out) as staging:
+        job.write_float(staging)
+        if job.material.calibration:
+            job.write_int8(staging, job.material.calibration)
+        job.judge()
+        report = job.finish(staging)
+        files = _publish(staging, out, job.verdicts)
+    return ExportResult(files, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """What INT8 is calibrated on and files are measured on, checked before any work is done."""
+
+    calibration: list[FloatArray] | None
+    dataset: DatasetFolder | None
+
+
+def _checked_material(spec: ModelSpec, options: ExportOptions) -> _Material:
+    if options.int8 and options.calibration is None:
+        raise InputError(
+            "INT8 needs real images to calibrate on; give --calib FOLDER (a folder of images or a "
+            "dataset folder)"
+        )
+    calibration = dataset = None
+    if options.int8 and options.calibration:
+        calibration = calibration_tiles(options.calibration, spec)
+    labelled = options.data or (options.calibration if options.int8 else None)
+    if labelled:
+        dataset = open_dataset(labelled)
+        dataset.check((options.split, options.search_split) if options.auto else (options.split,))
+    return _Material(calibration, dataset)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One export, step by step.
+
+    Attributes:
+        origin: Where the files come from.
+        options: What was asked for.
+        material: What it calibrates and measures with.
+        on_progress: Sees how far the job is.
+        models: What the files hold, by file name; the fp32 one first.
+        verdicts: One per file, in the same order.
+    """
+
+    origin: Origin
+    options: ExportOptions
+    material: _Material
+    on_progress: Progress
+    models: dict[str, onnx.ModelProto] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    choice: LayerChoice | None = None
+    gallery: Gallery | None = None
+    conversion_error: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def write_float(self, staging: Path) -> None:
+        """Writes the fp32 file, and the fp16 file if it was asked for."""
+        with self._step("convert"):
+            model = self.origin.to_fp32(keep_operator=self.options.keep_operator)
+            self.conversion_error = self.origin.conversion_error(model, self._probe())
+            self._add(staging / f"{self.origin.spec.name}.onnx", model, precision="fp32")
+            if self.options.fp16:
+                from .half import to_half
+
+                half = to_half(model)
+                attach_spec(half, dataclasses.replace(self.origin.spec, precision="fp16"))
+                self._add(staging / f"{self.origin.spec.name}.fp16.onnx", half, precision="fp16")
+
+    def write_int8(self, staging: Path, calibration: list[FloatArray]) -> None:
+        """Calibrates, chooses the layers that stay in floating point, and writes every target."""
+        options = self.options
+        fp32 = next(iter(self.models.values()))
+        with self._step("calibrate"):
+            ranges = calibrate(
+                fp32,
+                calibration,
+                spec=self.origin.spec,
+                method=options.method,
+                percentile=options.percentile,
             )
-        tiles = calibration_tiles(options.calibration, checkpoint.spec)
-        dataset = open_dataset(options.data or options.calibration)
-        dataset.check((options.split,))
-    make_folder(out)
+        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration)
+        kept = options.keep_float
+        if options.auto:
+            with self._step("search"):
+                self.choice = self._chosen_layers(writer, staging)
+            kept = self.choice.search.best.kept
+        with self._step("quantise"):
+            for target in options.targets:
+                model = writer.write(target, kept)
+                path = staging / f"{self.origin.spec.name}.{_infix(target)}int8.onnx"
+                self._add(path, model, precision="int8", target=target, kept_float=kept)
 
-    spec = dataclasses.replace(
-        checkpoint.spec, source_sha256=file_sha256(checkpoint_path), license=options.license
-    )
-    model = to_onnx(checkpoint)
-    attach_spec(model, spec)
-    probe = tiles[0] if tiles else _noise(checkpoint.spec.bands, checkpoint.spec.input_hw)
-    difference = largest_difference(checkpoint, model, probe)
-    if not difference <= LARGEST_CONVERSION_ERROR:
-        raise BackendError(
-            f"the ONNX graph differs from torch by {difference:.2g} of the largest logit; expected "
-            f"at most {LARGEST_CONVERSION_ERROR}; report this as a bug"
+    def judge(self) -> None:
+        """Measures every file beside its origin."""
+        dataset = self.material.dataset
+        if dataset is None:
+            return
+        files = [verdict.file for verdict in self.verdicts]
+        judged = next((f for f in files if f.precision == "int8"), files[-1])
+        before = files[: files.index(judged)]
+        self.gallery = Gallery(
+            self.origin.spec, candidate=sum(len(file.backends) for file in before)
         )
-    fp32_path = out / f"{spec.name}.onnx"
-    save_model(model, fp32_path)
-    report: dict[str, Any] = {"model": spec.name, "conversion_error": difference}
-    if dataset is None:
-        write_json(out / "parity.json", report)
-        return ExportResult((fp32_path,), report, None)
+        gate = Gate(
+            dataset=dataset,
+            split=self.options.split,
+            budget_points=self.options.budget_points,
+            threads=self.options.threads,
+        )
+        with (
+            self._step("measure"),
+            self.origin.open_reference(threads=self.options.threads) as reference,
+        ):
+            self.verdicts = gate.judge(reference, files, on_image=self._on_image)
 
-    int8_path = out / f"{spec.name}.int8.onnx"
-    candidate_path = out / f"{int8_path.name}.rejected"
-    ranges = calibrate(model, tiles, spec=spec, percentile=options.percentile)
-    uncorrected = to_int8_for_cpu(model, ranges, keep_float=options.keep_float)
-    int8_model = to_int8_for_cpu(
-        correct_bias(model, uncorrected, tiles), ranges, keep_float=options.keep_float
-    )
-    int8_spec = dataclasses.replace(spec, precision="int8")
-    attach_spec(int8_model, int8_spec)
-    measured_path = out / f".{spec.name}.measured.onnx"
-    try:
-        save_model(int8_model, measured_path)
-        parity = compare(
-            fp32_path,
-            measured_path,
-            dataset,
-            options.split,
-            backends=_installed_backends(),
+    def finish(self, staging: Path) -> dict[str, Any]:
+        """Writes the reports, and into each model file what was measured on it."""
+        report = parity_report(
+            self.origin,
+            self.options,
+            conversion_error=self.conversion_error,
+            calibration=self.material.calibration,
+            dataset=self.material.dataset,
+            choice=self.choice,
+            verdicts=self.verdicts,
+            seconds=self.seconds,
+        )
+        for verdict, entry, model in zip(
+            self.verdicts, report["files"], self.models.values(), strict=True
+        ):
+            spec = dataclasses.replace(
+                self.origin.spec,
+                precision=verdict.file.precision,
+                parity=parity_summary(report, entry),
+            )
+            attach_spec(model, spec)
+            save_model(model, verdict.file.path)
+            entry["bytes"] = verdict.file.path.stat().st_size
+            entry["sha256"] = file_sha256(verdict.file.path)
+        write_json(staging / "parity.json", report)
+        page = parity_page(report, self.origin.spec, self.gallery)
+        write_bytes(staging / "parity.html", page.encode())
+        return report
+
+    def _probe(self) -> FloatArray:
+        """Returns a network input for the check of the conversion: a real one where there is."""
+        if self.material.calibration:
+            return self.material.calibration[0]
+        spec = self.origin.spec
+        shape = (1, len(spec.bands), *spec.input_hw)
+        return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+    def _chosen_layers(self, writer: Int8Writer, staging: Path) -> LayerChoice:
+        options = self.options
+        assert self.material.dataset is not None, "INT8 always comes with labelled images"
+        search = LayerSearch(
+            writer=writer,
+            target=options.targets[0],
+            backends=installed_backends(options.targets[0]),
+            dataset=self.material.dataset,
+            split=options.search_split,
+            budget_points=options.budget_points,
             threads=options.threads,
+            workspace=staging,
+            on_progress=self.on_progress,
         )
+        return search.run(always=options.keep_float, seconds=60 * options.search_minutes)
+
+    def _add(
+        self,
+        path: Path,
+        model: onnx.ModelProto,
+        *,
+        precision: str,
+        target: Target = "cpu",
+        kept_float: tuple[str, ...] = (),
+    ) -> None:
+        save_model(model, path)
+        stand_in = None
+        if target in STAND_INS:
+            stand_in = path.with_suffix(".stand-in.onnx")
+            save_model(runnable_here(model, target), stand_in)
+        file = ModelFile(
+            path=path, precision=precision, target=target, kept_float=kept_float, stand_in=stand_in
+        )
+        self.models[path.name] = model
+        self.verdicts.append(Verdict(file))
+
+    def _on_image(self, compared: Compared) -> None:
+        assert self.gallery is not None, "made before the first image"
+        self.gallery.add(compared)
+        self.on_progress("measure", compared.done, compared.total)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """Announces a step and notes how long it takes."""
+        self.on_progress(name, 0, 0)
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+
+
+def _infix(target: Target) -> str:
+    """The file for CPUs is the plain one; others say what they are for."""
+    return "" if target == "cpu" else f"{target}."
+
+
+@contextmanager
+def _staging_folder(out: Path) -> Iterator[Path]:
+    """Yields a hidden folder inside ``out`` that is gone afterwards, and ``out`` if it is empty."""
+    existed = out.exists()
+    make_folder(out)
+    try:
+        with TemporaryDirectory(prefix=".export-", dir=out) as staging:
+            yield Path(staging)
+    except OSError as error:
+        if isinstance(error, CclsegError):
+            raise
+        raise SinkError(
+            f"cannot write to {out}: {error.strerror or error}; free space or choose another place"
+        ) from error
     finally:
-        measured_path.unlink(missing_ok=True)
-    parity |= {
-        "data": dataset.root.resolve().name,
-        "calibration_tiles": len(tiles),
-        "budget_points": options.budget_points,
-    }
-    report["int8"] = parity
-    loss, place = worst_loss(parity)
-    rejected = (
-        f"{place} loses {loss:.2f} points of IoU to INT8; the budget is "
-        f"{options.budget_points} points. Try --percentile 99.99, more calibration images, "
-        "or --keep-float for the layers that cost most"
-        if loss > options.budget_points
-        else None
-    )
-    attach_spec(int8_model, dataclasses.replace(int8_spec, parity=parity))
-    save_model(int8_model, candidate_path if rejected else int8_path)
-    (int8_path if rejected else candidate_path).unlink(missing_ok=True)
-    write_json(out / "parity.json", report)
-    return ExportResult((fp32_path, candidate_path if rejected else int8_path), report, rejected)
+        if not existed and not any(out.iterdir()):
+            out.rmdir()
 
 
-def _installed_backends() -> list[str]:
-    return [name for name in CPU_BACKENDS if importlib.util.find_spec(name)]
-
-
-def _noise(bands: tuple[str, ...], input_hw: tuple[int, int]) -> FloatArray:
-    """Returns a network input for the check of the conversion, where no image was given."""
-    rng = np.random.default_rng(0)
-    return rng.uniform(-1, 1, (1, len(bands), *input_hw)).astype(np.float32)
+def _publish(staging: Path, out: Path, verdicts: list[Verdict]) -> tuple[Path, ...]:
+    """Gives the finished files their names; a file of an earlier export gives way."""
+    published = []
+    for verdict in verdicts:
+        name = verdict.file.path.name
+        accepted, rejected = out / name, out / f"{name}{_REJECTED}"
+        target, other = (rejected, accepted) if verdict.rejected else (accepted, rejected)
+        verdict.file.path.replace(target)
+        other.unlink(missing_ok=True)
+        published.append(target)
+    for name in ("parity.json", "parity.html"):
+        (staging / name).replace(out / name)
+    return tuple(published)

@@ -16,9 +16,7 @@ from cclseg.backends.onnx_runtime import OnnxRuntimeBackend
 from cclseg.backends.open_vino import OpenVinoBackend
 from cclseg.dataset import open_dataset
 from cclseg.errors import BackendError, InputError
-from cclseg.segmenter import Segmenter
 from cclseg.spec import ModelSpec
-from cclseg_export.export import ExportOptions, export_checkpoint
 from cclseg_export.quantize import calibrate, to_int8_for_cpu
 from cclseg_export.tiles import calibration_tiles
 from cclseg_export.to_onnx import save_model, to_onnx
@@ -175,43 +173,6 @@ def test_too_few_tiles_are_refused(dataset):
     tiles = calibration_tiles(dataset.root, checkpoint.spec, most=3)
     with pytest.raises(InputError, match="got 3 tiles; expected at least 8"):
         calibrate(to_onnx(checkpoint), tiles, spec=checkpoint.spec)
-
-
-def _export(tmp_path, dataset, **options):
-    path = tmp_path / "best.pt"
-    _checkpoint("ccl-nano").save(path)
-    options = {"int8": True, "calibration": dataset.root, **options}
-    return export_checkpoint(path, tmp_path / "out", ExportOptions(**options))
-
-
-def test_a_file_within_the_budget_carries_its_parity(tmp_path, dataset):
-    result = _export(tmp_path, dataset, budget_points=100)
-    assert result.rejected is None
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "ccl-nano.int8.onnx",
-        "ccl-nano.onnx",
-        "parity.json",
-    ]
-    report = json.loads((tmp_path / "out" / "parity.json").read_text())
-    assert set(report["int8"]["backends"]) == {"onnxruntime", "openvino"}
-    with Segmenter(tmp_path / "out" / "ccl-nano.int8.onnx") as segmenter:
-        assert segmenter.spec.precision == "int8"
-        assert dict(segmenter.spec.parity)["backends"].keys() == report["int8"]["backends"].keys()
-        assert segmenter.spec.source_sha256 is not None
-
-
-def test_a_file_outside_the_budget_does_not_get_its_name(tmp_path, dataset):
-    result = _export(tmp_path, dataset, budget_points=-101)
-    assert result.rejected is not None
-    assert "points of IoU" in result.rejected
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"ccl-nano.onnx", "ccl-nano.int8.onnx.rejected", "parity.json"}
-
-
-def test_int8_without_images_is_refused_before_any_work(tmp_path, dataset):
-    with pytest.raises(InputError, match="give --calib"):
-        _export(tmp_path, dataset, calibration=None)
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", ["empty", "bands", "small"])

@@ -1,0 +1,405 @@
+"""``parity.html``: what was lost on the way to the device, with the pixels where it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from cclseg import __version__, report
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cclseg.dataset import Sample
+    from cclseg.frame import Image, Mask
+    from cclseg.spec import ModelSpec
+
+    from .parity import Compared
+
+_PANEL_PX = 300
+_MOST_PICTURES = 5
+_LAYERS_SHOWN = 16
+_UNLABELLED_BGR = (128, 128, 128)
+# Blue, orange and violet are told apart by most colour-blind readers too.
+_BETTER_BGR, _WORSE_BGR, _OTHER_BGR = (200, 120, 30), (60, 60, 230), (190, 90, 150)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Pictures of one image, shrunk."""
+
+    stem: str
+    differing: float
+    panels: tuple[Image, ...]
+
+
+class Gallery:
+    """Collects pictures of the images on which a file differs most from its origin.
+
+    Only the most telling images are held, shrunk, whatever the size of the split.
+
+    Args:
+        spec: Colours of the classes, and which bands are red, green and blue.
+        candidate: Place of the file in question in :attr:`Compared.found`.
+    """
+
+    def __init__(self, spec: ModelSpec, *, candidate: int) -> None:
+        self._spec = spec
+        self._candidate = candidate
+        self._rows: list[_Row] = []
+
+    @property
+    def rows(self) -> tuple[_Row, ...]:
+        """The pictures, the image with most differing pixels first."""
+        return tuple(self._rows)
+
+    def add(self, compared: Compared) -> None:
+        """Looks at one image and keeps its pictures if it differs more than others."""
+        found = compared.found[self._candidate]
+        differing = float(np.mean(found != compared.expected))
+        if len(self._rows) == _MOST_PICTURES and differing <= self._rows[-1].differing:
+            return
+        panels = self._panels(compared.sample, compared.expected, found)
+        self._rows.append(_Row(compared.sample.stem, differing, panels))
+        self._rows.sort(key=lambda row: -row.differing)
+        del self._rows[_MOST_PICTURES:]
+
+    def _panels(self, sample: Sample, expected: Mask, found: Mask) -> tuple[Image, ...]:
+        image = _photograph(sample.image)
+        return (
+            _shrunk(image, cv2.INTER_AREA),
+            *(
+                _shrunk(self._coloured(mask), cv2.INTER_NEAREST)
+                for mask in (sample.mask, expected, found)
+            ),
+            _shrunk(_differences(image, sample.mask, expected, found), cv2.INTER_AREA),
+        )
+
+    def _coloured(self, mask: Mask) -> Image:
+        colours = np.full((256, 3), _UNLABELLED_BGR, np.uint8)
+        colours[: self._spec.num_classes] = np.array(self._spec.palette, np.uint8)[:, ::-1]
+        return np.asarray(colours[np.minimum(mask, 255)], np.uint8)
+
+
+def parity_page(content: Mapping[str, Any], spec: ModelSpec, gallery: Gallery | None) -> str:
+    """Builds the page.
+
+    Args:
+        content: Content of ``parity.json``.
+        spec: Names and colours of the classes.
+        gallery: Pictures; None where nothing was measured.
+    """
+    rejected = any(file["rejected"] for file in content["files"])
+    state = "rejected" if rejected else "within its budget" if content["data"] else "exported"
+    title = f"{content['model']}: {state}"
+    sections = [
+        *_pictures(content, spec, gallery),
+        *_files(content),
+        *_classes(content, spec),
+        *_search(content),
+        *_making(content, spec),
+    ]
+    notices = [report.notice(content["headlines"])] if content["headlines"] else []
+    if content["advice"]:
+        advice = [report.element("b", "What to try"), *content["advice"]]
+        notices.append(report.notice(advice, good=True))
+    return report.page(
+        title,
+        report.element("h1", title),
+        report.element("p", _story(content), class_="lead"),
+        *notices,
+        *_key_figures(content),
+        *sections,
+        report.element(
+            "footer",
+            f"Made by cclseg {__version__}. Points are hundredths of IoU. Times are medians of one "
+            "tile, all files of a backend measured in turns on this machine.",
+        ),
+    )
+
+
+def _story(content: Mapping[str, Any]) -> str:
+    origin, data = content["origin"], content["data"]
+    library = "torch" if origin["kind"] == "checkpoint" else "ONNX Runtime"
+    if data is None:
+        return f"Made from {origin['file']}. No labelled images were given to measure it on."
+    return (
+        f"Every file made from {origin['file']} was run on {data['images']} labelled images of "
+        f"{data['name']} (split {data['split']}) beside the original in {library}, on every "
+        f"backend of this machine. No class may lose more than {content['budget_points']:g} points "
+        "of IoU."
+    )
+
+
+def _judged(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the file that the page is about: the first INT8 one, or else the last."""
+    files = content["files"]
+    return next((file for file in files if file["precision"] == "int8"), files[-1])
+
+
+def _key_figures(content: Mapping[str, Any]) -> Iterator[report.Html]:
+    judged, fp32 = _judged(content), content["files"][0]
+    if not judged["backends"]:
+        return
+    best = max(judged["backends"].values(), key=lambda f: f.get("latency_ratio", 0))
+    worst = max(_worst_loss(figures) for figures in judged["backends"].values())
+    tiles = {
+        f"mean IoU, {best['miou_reference']:.3f} before": f"{best['miou']:.3f}",
+        f"points of IoU in {worst[1]}, which loses most": f"{0.0 - worst[0]:+.2f}",
+        "of all pixels get the same class": f"{100 * best['agreement']:.1f} %",
+    }
+    if "latency_ratio" in best:
+        tiles["as fast as the fp32 file"] = f"{best['latency_ratio']:.2f} ×"
+    tiles[f"MB, {fp32['bytes'] / 1e6:.1f} in fp32"] = f"{judged['bytes'] / 1e6:.1f}"
+    yield report.tiles(tiles)
+
+
+def _pictures(
+    content: Mapping[str, Any], spec: ModelSpec, gallery: Gallery | None
+) -> Iterator[report.Html]:
+    if gallery is None or not gallery.rows:
+        return
+    precision = _judged(content)["precision"].upper()
+    heads = ("image", "label", "original", precision, "difference")
+    rows = [
+        [
+            report.picture(
+                panel,
+                f"{head} of {row.stem}",
+                lossless=head not in ("image", "difference"),
+                caption={
+                    "image": row.stem,
+                    "difference": f"{100 * row.differing:.1f} % differ",
+                }.get(head, head),
+            )
+            for head, panel in zip(heads, row.panels, strict=True)
+        ]
+        for row in gallery.rows
+    ]
+    marks = [(better[2], better[1], better[0]) for better in (_BETTER_BGR, _WORSE_BGR, _OTHER_BGR)]
+    yield report.section(
+        "Where they differ most",
+        report.legend(spec.class_names, spec.palette),
+        report.contact_sheet(heads, rows),
+        report.element("p"),
+        report.legend(
+            (
+                f"only {precision} is right",
+                "only the original is right",
+                "both are wrong, or there is no label",
+            ),
+            marks,
+        ),
+    )
+
+
+def _files(content: Mapping[str, Any]) -> Iterator[report.Html]:
+    if content["data"] is None:
+        return
+    columns = (
+        "file", "backend", "mIoU", "change", "worst class", "same class", "where sure",
+        "ms a tile", "× as fast",
+    )  # fmt: skip
+    rows = [
+        (
+            file["name"],
+            backend,
+            f"{figures['miou']:.4f}",
+            f"{100 * (figures['miou'] - figures['miou_reference']):+.2f}",
+            _loss(*_worst_loss(figures), budget=content["budget_points"]),
+            f"{100 * figures['agreement']:.2f} %",
+            f"{100 * figures['agreement_where_sure']:.2f} %",
+            _figure(figures.get("latency_ms"), ".1f"),
+            _figure(figures.get("latency_ratio"), ".2f"),
+        )
+        for file in content["files"]
+        for backend, figures in file["backends"].items()
+    ]
+    yield report.section(
+        "Files and backends",
+        report.table(columns, rows),
+        report.element(
+            "p",
+            "Change in points of mean IoU. “Where sure” counts only pixels to which the original "
+            "gives at least 60 %: elsewhere two classes nearly tie, and any rounding decides.",
+        ),
+    )
+
+
+def _classes(content: Mapping[str, Any], spec: ModelSpec) -> Iterator[report.Html]:
+    judged = _judged(content)
+    if not judged["backends"]:
+        return
+    first = next(iter(judged["backends"].values()))
+    rows = [
+        (
+            report.swatch(name, rgb),
+            report.share_bar(_before(first, name)),
+            *(
+                _change(figures["iou_loss_points"][name], content["budget_points"])
+                for figures in judged["backends"].values()
+            ),
+        )
+        for name, rgb in zip(spec.class_names, spec.palette, strict=True)
+    ]
+    precision = judged["precision"].upper()
+    columns = ("class", "IoU of the original", *(f"{precision}, {b}" for b in judged["backends"]))
+    yield report.section(
+        "What each class gains or loses",
+        report.table(columns, rows),
+        report.element("p", "In points of IoU. Red: more than the budget."),
+    )
+
+
+def _search(content: Mapping[str, Any]) -> Iterator[report.Html]:
+    search, kept = content["search"], _judged(content)["kept_float"]
+    if search is None:
+        if kept:
+            text = "Asked for with --keep-float: " + ", ".join(kept) + "."
+            yield report.section("Layers in floating point", report.element("p", text))
+        return
+    trials = [
+        (
+            f"{len(trial['kept'])} layers",
+            _loss(trial["loss_points"], trial["place"], budget=content["budget_points"]),
+            "yes" if trial["passes"] else "no",
+        )
+        for trial in search["trials"]
+    ]
+    parts = [report.element("p", _search_story(content))]
+    if search["layers"]:
+        parts.append(_layer_table(search["layers"]))
+    parts += [
+        report.element("p", "What was tried, in order:"),
+        report.table(("in floating point", "worst class", "within the budget"), trials),
+    ]
+    yield report.section("Layers in floating point", *parts)
+
+
+def _search_story(content: Mapping[str, Any]) -> str:
+    search = content["search"]
+    kept, split = len(search["kept_float"]), search["split"]
+    if not search["layers"]:
+        return f"None was needed beyond those asked for: INT8 met the budget on the split {split}."
+    outcome = (
+        f"{kept} of {len(search['layers'])} layers stay in floating point; with them the split "
+        f"{split} is within the budget."
+        if search["within_budget"]
+        else f"No mixture that was tried brings the split {split} into the budget; the best of "
+        f"them, with {kept} layers in floating point, was written."
+    )
+    stopped = "" if search["complete"] else " The time was up before the search came to its end."
+    return (
+        f"{outcome}{stopped} Layers are ranked by the error that each adds alone to the logits of "
+        "unlabelled tiles, and the fewest of them are kept that do."
+    )
+
+
+def _layer_table(layers: list[Mapping[str, Any]]) -> report.Html:
+    shown = [
+        layer for place, layer in enumerate(layers) if place < _LAYERS_SHOWN or layer["kept_float"]
+    ]
+    rows = [
+        (
+            layer["module"] or layer["node"],
+            layer["node"],
+            layer["op"],
+            f"{layer['snr_db']:.1f} dB",
+            report.share_bar(layer["share"]),
+            _figure(layer["miou_cost_points"], "+.2f"),
+            report.element("b", "floating point") if layer["kept_float"] else "INT8",
+        )
+        for layer in shown
+    ]
+    columns = (
+        "layer", "node", "operator", "signal to noise", "share of the error", "mIoU cost alone",
+        "computed in",
+    )  # fmt: skip
+    return report.table(columns, rows)
+
+
+def _making(content: Mapping[str, Any], spec: ModelSpec) -> Iterator[report.Html]:
+    machine, calibration = content["machine"], content["calibration"]
+    facts: dict[str, report.Content] = {
+        "made from": f"{content['origin']['file']}, SHA-256 {content['origin']['sha256']}",
+        "input": f"{spec.input_hw[1]} × {spec.input_hw[0]} px, {', '.join(spec.bands)}",
+    }
+    if content["conversion_error"] is not None:
+        facts["ONNX against torch"] = (
+            f"{content['conversion_error']:.1e} of the largest logit at most"
+        )
+    if calibration:
+        percentile = f" {calibration['percentile']:g} %" if calibration["percentile"] else ""
+        facts["calibration"] = (
+            f"{calibration['tiles']} tiles of real images, {calibration['method']}{percentile}"
+        )
+    facts["machine"] = (
+        f"{machine['cpu']}, {machine['threads']} threads, {', '.join(machine['instruction_sets'])}"
+    )
+    facts["versions"] = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    facts["time"] = ", ".join(f"{step} {s:.0f} s" for step, s in content["seconds"].items())
+    yield report.section("How it was made", report.facts(facts))
+
+
+def _worst_loss(figures: Mapping[str, Any]) -> tuple[float, str]:
+    losses = ((loss, name) for name, loss in figures["iou_loss_points"].items() if loss is not None)
+    return max(losses, default=(0.0, "no class"))
+
+
+def _before(figures: Mapping[str, Any], name: str) -> float | None:
+    iou, loss = figures["iou"][name], figures["iou_loss_points"][name]
+    return None if iou is None or loss is None else iou + loss / 100
+
+
+def _loss(points: float, place: str, *, budget: float) -> report.Html:
+    """A loss with where it is; red outside the budget."""
+    return report.joined([_change(points, budget), f" {place}"])
+
+
+def _change(loss_points: float | None, budget: float) -> report.Html:
+    """The change that a loss is, with its sign; red outside the budget."""
+    if loss_points is None:
+        return report.joined(["–"])
+    text = f"{0.0 - loss_points:+.2f}"
+    return (
+        report.element("span", text, class_="lost")
+        if loss_points > budget
+        else report.joined([text])
+    )
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _photograph(image: NDArray[Any]) -> Image:
+    """Shows any number of bands: the first three as red, green and blue, or the first as grey."""
+    bands = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1].repeat(3, axis=2)
+    if bands.dtype != np.uint8:
+        low, high = float(bands.min()), float(bands.max())
+        bands = ((bands - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    return np.ascontiguousarray(bands[:, :, ::-1])
+
+
+def _differences(image: Image, label: Mask, expected: Mask, found: Mask) -> Image:
+    """Dims the image to grey and paints the pixels where the two networks differ."""
+    shown = np.repeat(image.mean(axis=2, keepdims=True) * 0.45 + 30, 3, axis=2)
+    differs = expected != found
+    for where, colour in (
+        (differs, _OTHER_BGR),
+        (differs & (found == label), _BETTER_BGR),
+        (differs & (expected == label), _WORSE_BGR),
+    ):
+        shown[where] = colour
+    return shown.astype(np.uint8)
+
+
+def _shrunk(image: Image, interpolation: int) -> Image:
+    """Shrinks an image to the width of the sheet's columns."""
+    scale = min(1.0, _PANEL_PX / image.shape[1])
+    size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)
