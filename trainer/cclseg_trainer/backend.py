@@ -14,10 +14,10 @@ from .checkpoint import load_checkpoint
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
+
     from cclseg.frame import FloatArray
     from cclseg.spec import ModelSpec
-
-    from .models import SegmentationNetwork
 
 
 class TorchBackend(Backend):
@@ -31,7 +31,7 @@ class TorchBackend(Backend):
     name = "torch"
     suffixes: ClassVar[tuple[str, ...]] = (".pt",)
 
-    def __init__(self, model: SegmentationNetwork, spec: ModelSpec) -> None:
+    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.device = "cuda" if next(model.parameters()).is_cuda else "cpu"
         self._model = model

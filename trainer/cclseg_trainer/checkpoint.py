@@ -23,11 +23,13 @@ from cclseg.spec import ModelSpec
 from .config import AugmentConfig, LossConfig, TrainConfig
 from .models import (
     ModelConfig,
+    QuantizedNetwork,
     SegmentationNetwork,
     build_model,
     config_from_dict,
     config_to_dict,
 )
+from .models.blocks import merged_for_inference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +60,18 @@ class Checkpoint:
     resume: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self) -> SegmentationNetwork:
-        """Returns the network with its weights, in eval mode."""
-        model = build_model(self.model_config)
+        """Returns the network with its weights in floating point, in eval mode.
+
+        After training with quantisation it is in its merged form.
+        """
+        model = self.build_trained()
+        return model.network if isinstance(model, QuantizedNetwork) else model
+
+    def build_trained(self) -> SegmentationNetwork | QuantizedNetwork:
+        """Returns the network as it is trained, with or without rounding, in eval mode."""
+        network = build_model(self.model_config)
+        is_quantized = self.train_config.quantize
+        model = QuantizedNetwork(merged_for_inference(network)) if is_quantized else network
         model.load_state_dict(self.weights)
         return model.eval()
 

@@ -10,12 +10,14 @@ import click
 
 if TYPE_CHECKING:
     from .config import TrainConfig
-    from .models.config import Fusion
+    from .models.config import Fusion, ModelConfig
+
+_DEFAULT_VARIANT = "ccl-lite0"
 
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--model", "variant", default="ccl-lite0", show_default=True, help="Network variant.")
+@click.option("--model", "variant", help="Network variant (default: ccl-lite0).")
 @click.option(
     "-o", "--out", "run", type=click.Path(path_type=Path), required=True, help="Folder of the run."
 )
@@ -31,32 +33,33 @@ if TYPE_CHECKING:
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
 @click.option(
+    "--quantize", is_flag=True, help="Train the network of --start with the rounding of INT8."
+)
+@click.option(
     "--teacher", type=click.Path(path_type=Path), help="Checkpoint whose soft labels are learnt."
 )
-def train(data: Path, variant: str, run: Path, fusion: Fusion | None, **options: Any) -> None:
+def train(
+    data: Path,
+    variant: str | None,
+    run: Path,
+    fusion: Fusion | None,
+    quantize: bool,
+    **options: Any,
+) -> None:
     """Train a network on the dataset folder DATA.
 
     The folder holds images/, masks/, classes.json and splits.json. Training uses the split
     "train" and keeps the weights that do best on "val". Started again, a run resumes.
     """
     from cclseg.dataset import open_dataset
-    from cclseg.errors import InputError
 
-    from .config import TrainConfig
-    from .models import CCLConfig, find_variant
+    from .config import QUANTIZED_RECIPE, TrainConfig
     from .progress import TrainingDisplay
     from .train import train as run_training
 
-    model_config = find_variant(variant)
-    if fusion:
-        if not isinstance(model_config, CCLConfig):
-            raise InputError(
-                f"{variant} has no fusion by correlation; expected a CCL network with --fusion, or "
-                "leave the option out"
-            )
-        model_config = dataclasses.replace(model_config, fusion=fusion)
     files = {name: options.pop(name) for name in ("start", "teacher")}
-    config = _configured(TrainConfig(), options)
+    model_config = _network(variant, fusion, origin=files["start"] if quantize else None)
+    config = _configured(QUANTIZED_RECIPE if quantize else TrainConfig(), options)
     with TrainingDisplay() as display:
         result = run_training(
             open_dataset(data), model_config, config, run, **files, progress=display
@@ -64,6 +67,27 @@ def train(data: Path, variant: str, run: Path, fusion: Fusion | None, **options:
     miou = result.report["miou"]
     click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
     click.echo(f"next: cclseg val {result.best} {data} --split test")
+
+
+def _network(variant: str | None, fusion: Fusion | None, *, origin: Path | None) -> ModelConfig:
+    """Returns the network that was asked for: by name, else that of a checkpoint."""
+    from cclseg.errors import InputError
+
+    from .checkpoint import load_checkpoint
+    from .models import CCLConfig, find_variant
+
+    if origin and not variant:
+        config = load_checkpoint(origin).model_config
+    else:
+        config = find_variant(variant or _DEFAULT_VARIANT)
+    if fusion is None:
+        return config
+    if not isinstance(config, CCLConfig):
+        raise InputError(
+            f"{config.name} has no fusion by correlation; expected a CCL network with --fusion, or "
+            "leave the option out"
+        )
+    return dataclasses.replace(config, fusion=fusion)
 
 
 def _configured(config: TrainConfig, options: dict[str, Any]) -> TrainConfig:

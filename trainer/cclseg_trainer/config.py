@@ -75,6 +75,7 @@ class TrainConfig:
         val_every: Steps between validations.
         seed: Of everything random.
         pretrained: Start the encoder from ImageNet weights where the variant has them.
+        quantize: Train the merged network of a checkpoint with the rounding of its INT8 file.
         augment: How crops are made.
         loss: What is minimised.
     """
@@ -94,6 +95,7 @@ class TrainConfig:
     val_every: int = 200
     seed: int = 1
     pretrained: bool = True
+    quantize: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -115,3 +117,9 @@ class TrainConfig:
         for holds, problem in checks:
             if not holds:
                 raise InputError(f"training configuration: {problem}")
+
+
+QUANTIZED_RECIPE = TrainConfig(
+    steps=400, lr=2e-4, warmup_steps=40, val_every=100, pretrained=False, quantize=True
+)
+"""For a network that is trained already and only has to learn to live with rounding."""

@@ -14,22 +14,21 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
-    from .models import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_HEAD_BIAS = re.compile(r"head\.\d+\.bias")  # of the convolution that ends the head
+_HEAD_BIAS = re.compile(r"(network\.)?head\.\d+\.bias")  # of the convolution that ends the head
 
 
 def choose_prior(
     checkpoint: Checkpoint,
     weights: Tensor,
-    validate: Callable[[SegmentationNetwork], dict[str, Any]],
+    validate: Callable[[nn.Module], dict[str, Any]],
     *,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Checkpoint:
@@ -46,7 +45,7 @@ def choose_prior(
     """
     candidates = [_shifted(checkpoint, weights, strength) for strength in strengths]
     measured = [
-        dataclasses.replace(candidate, metrics=validate(candidate.build()))
+        dataclasses.replace(candidate, metrics=validate(candidate.build_trained()))
         for candidate in candidates
     ]
     for strength, candidate in zip(strengths, measured, strict=True):

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class RunLog:
-    """Writes a run's figures to ``metrics.csv`` and TensorBoard."""
+    """Writes a run's figures to ``metrics.csv`` and TensorBoard.
+
+    Attributes:
+        folder: That of the run.
+    """
 
     _COLUMNS = ("step", "name", "value")
 
     def __init__(self, run: Path) -> None:
+        self.folder = run
         self._path = run / "metrics.csv"
         self._tensorboard_dir = run / "tensorboard"
         self._rows: list[tuple[int, str, float]] = []

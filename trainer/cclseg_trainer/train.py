@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -32,11 +32,10 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
 from .data import CropSampler
 from .losses import SegmentationLoss, class_weights
-from .models import SegmentationNetwork, build_model, config_to_dict
-from .models.encoders import EfficientNetLite0
-from .models.pretrained import load_imagenet_lite0
+from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
 from .run_log import RunLog
+from .start import check_quantized_origin, initial_network, pretrained_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +52,9 @@ _UNTIMED_STEPS, _TIMED_STEPS = 5, 10  # with a time budget, how the rest is plan
 _VALIDATION_TIME_SHARE = 0.12  # of a time budget
 _SAVE_EVERY = 50  # steps that a kill may cost
 _LARGEST_GRADIENT_NORM = 5.0
+_CALIBRATION_BATCHES = 8
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class TrainingError(CclsegError, RuntimeError):
@@ -67,6 +69,19 @@ class Progress(Protocol):
 
     def on_validation(self, step: int, report: dict[str, Any], *, is_best: bool) -> None:
         """A validation is done; ``report`` is that of ``cclseg val --json``."""
+
+
+class _Silence:
+    """Tells nobody."""
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        pass
+
+    def on_validation(self, step: int, report: dict[str, Any], *, is_best: bool) -> None:
+        pass
+
+
+_SILENCE = _Silence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,7 @@ def train(
     *,
     start: Path | None = None,
     teacher: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = _SILENCE,
 ) -> TrainResult:
     """Trains a network on the split "train" and chooses the best weights on "val".
 
@@ -120,8 +135,12 @@ def train(
     model_config = dataclasses.replace(
         model_config, num_classes=len(dataset.class_names), in_bands=bands
     )
-    spec = _spec_for(dataset, model_config, sampler)
-    run = _Run(model_config, config, spec, sampler, start=start, teacher=teacher)
+    origin = load_checkpoint(start) if start else None
+    if config.quantize:
+        spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
+    else:
+        spec = _spec_for(dataset, model_config, sampler)
+    run = _Run(model_config, config, spec, sampler, origin=origin, teacher=teacher)
     log = RunLog(folder)
     last = folder / "last.pt"
     if last.exists():
@@ -131,6 +150,9 @@ def train(
     description = {"model": config_to_dict(model_config), "train": dataclasses.asdict(config)}
     write_json(folder / "config.json", description)
 
+    if config.quantize and run.step == 0:
+        run.calibrate(sampler)
+        run.validate(dataset, log, progress)  # what rounding costs without training
     clock = _StepClock()
     for images, masks in sampler.batches(run.step):
         if run.step >= run.steps:
@@ -138,17 +160,13 @@ def train(
         loss = run.train_step(images, masks, folder)
         log.write("loss", run.step, loss)
         log.write("lr", run.step, run.rate)
-        if progress:
-            progress.on_step(run.step, run.steps, loss)
+        progress.on_step(run.step, run.steps, loss)
         if config.max_minutes and clock.is_ready(run.step):
             run.steps = _affordable_steps(config, clock)
         if run.step % config.val_every == 0 or run.step == run.steps:
-            report, is_best = run.validate(dataset, folder)
+            report = run.validate(dataset, log, progress)
             run.checkpoint(report, with_resume=True).save(last)
-            log.validation(run.step, report)
             plot_curves(folder / "metrics.csv", folder / "curves.png")
-            if progress:
-                progress.on_validation(run.step, report, is_best=is_best)
         elif run.step % _SAVE_EVERY == 0:
             run.checkpoint({}, with_resume=True).save(last)
             log.save()
@@ -174,7 +192,7 @@ class _Run:
         spec: ModelSpec,
         sampler: CropSampler,
         *,
-        start: Path | None,
+        origin: Checkpoint | None,
         teacher: Path | None,
     ) -> None:
         self.step, self.steps, self.rate = 0, config.steps, 0.0
@@ -182,18 +200,15 @@ class _Run:
         self._model_config, self._config, self._spec = model_config, config, spec
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
-        model = build_model(model_config)
-        self._encoder = model.encoder if isinstance(model.encoder, EfficientNetLite0) else None
-        if not config.pretrained:
-            self._encoder = None
-        if self._encoder:
-            load_imagenet_lite0(self._encoder)
-            self._encoder.freeze(config.frozen_stages)
-        if start:
-            _load_start(model, load_checkpoint(start), start)
-        self._model = _to_device(model, self._device)
+        self._model = _to_device(initial_network(model_config, config, origin), self._device)
+        self._encoder = pretrained_encoder(self._model, config)
         self._average = copy.deepcopy(self._model).eval()
-        self._class_weights = class_weights(sampler.class_shares)
+        # A network that has been trained has the scores that validation chose: no second shift.
+        self._class_weights = (
+            torch.ones(len(spec.class_names))
+            if config.quantize
+            else class_weights(sampler.class_shares)
+        )
         self._loss = SegmentationLoss(
             self._class_weights.to(self._device),
             ignore_index=spec.ignore_index,
@@ -213,6 +228,13 @@ class _Run:
         self._average.load_state_dict(last.weights)
         self._optimizer.load_state_dict(last.resume["optimizer"])
         logger.info("resuming %s at step %d of %d", path, self.step, self.steps)
+
+    def calibrate(self, sampler: CropSampler) -> None:
+        """Lets a network that rounds see what it will meet, before a step is done."""
+        assert isinstance(self._model, QuantizedNetwork)
+        for step in range(_CALIBRATION_BATCHES):
+            self._model.calibrate(sampler.batch(step)[0].to(self._device))
+        self._average.load_state_dict(self._model.state_dict())
 
     def train_step(self, images: Tensor, masks: Tensor, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
@@ -248,14 +270,16 @@ class _Run:
         self.step += 1
         return float(loss.item())
 
-    def validate(self, dataset: DatasetFolder, folder: Path) -> tuple[dict[str, Any], bool]:
+    def validate(self, dataset: DatasetFolder, log: RunLog, progress: Progress) -> dict[str, Any]:
         """Measures the weight average on "val" and saves it where it is the best so far."""
         report = validate(self._average, self._spec, dataset, "val")
         is_best = report["miou"] is not None and report["miou"] > self._best_miou
         if is_best:
             self._best_miou = report["miou"]
-            self.checkpoint(report, with_resume=False).save(folder / "best.pt")
-        return report, is_best
+            self.checkpoint(report, with_resume=False).save(log.folder / "best.pt")
+        log.validation(self.step, report)
+        progress.on_validation(self.step, report, is_best=is_best)
+        return report
 
     def choose_prior(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
         """Takes back what the class weights did to the scores, as far as "val" gains from it."""
@@ -352,7 +376,7 @@ def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> Non
 
 
 def validate(
-    model: SegmentationNetwork, spec: ModelSpec, dataset: DatasetFolder, split: str
+    model: nn.Module, spec: ModelSpec, dataset: DatasetFolder, split: str
 ) -> dict[str, Any]:
     """Segments a split as the runtime would, tiles and blending included, and returns figures."""
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
@@ -381,7 +405,7 @@ def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler)
     )
 
 
-def _to_device(model: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
+def _to_device(model: _Network, device: torch.device) -> _Network:
     """Moves a model, its weights laid out as the convolutions like them best."""
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -406,26 +430,8 @@ def _check_depth(samples: Sequence[Sample], dataset: DatasetFolder) -> None:
             )
 
 
-def _load_start(model: SegmentationNetwork, start: Checkpoint, path: Path) -> None:
-    """Takes over all weights of an earlier run whose shapes fit; at least the encoder's must."""
-    weights = model.state_dict()
-    fitting = {
-        name: value
-        for name, value in start.weights.items()
-        if name in weights and weights[name].shape == value.shape
-    }
-    missing = [name for name in weights if name.startswith("encoder.") and name not in fitting]
-    if missing:
-        raise InputError(
-            f"{path} is a {start.model_config.name}; {len(missing)} tensors of the encoder do not "
-            f"fit {model.config.name} (first: {missing[0]}); start from a run of the same model"
-        )
-    model.load_state_dict(weights | fitting)
-    logger.info("%d of %d tensors taken from %s", len(fitting), len(weights), path)
-
-
 @torch.no_grad()
-def _soft_labels(teacher: SegmentationNetwork | None, images: Tensor) -> Tensor | None:
+def _soft_labels(teacher: nn.Module | None, images: Tensor) -> Tensor | None:
     if teacher is None:
         return None
     logits: Tensor = teacher(images)

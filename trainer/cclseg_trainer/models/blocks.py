@@ -161,7 +161,7 @@ class DeconvUpsample(nn.Module):
         self.conv[0].load_state_dict({"weight": taps})
 
 
-def merged_for_inference(model: nn.Module) -> nn.Module:
+def merged_for_inference(model: _Block) -> _Block:
     """Returns a copy in eval mode that computes the same with fewer operations.
 
     Multi-scale depthwise blocks become one convolution each, and every batch norm that follows a
