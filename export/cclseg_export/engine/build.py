@@ -266,10 +266,10 @@ def _timing_cache(
     options: BuildOptions, library: Library, device: CudaDevice | None
 ) -> Path | None:
     """Returns the file of measured times; TensorRT for RTX measures nothing."""
-    if library != "tensorrt" or device is None:
-        return None
     if options.timing_cache is not None:
         return options.timing_cache
+    if library != "tensorrt" or device is None:
+        return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = f"sm{device.capability[0]}{device.capability[1]}.timing"
     return make_folder(cache / "cclseg" / "tensorrt") / name

@@ -60,7 +60,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         InputError: Not an amount.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text, re.ASCII)
     if found is None or found.group(2).upper() not in _UNITS:
         raise InputError(f"got '{text}'; expected an amount of memory such as 2GiB or 512MiB")
     amount = round(float(found.group(1)) * _UNITS[found.group(2).upper()])
@@ -76,7 +76,7 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
         InputError: Not a shape.
     """
     name, _, sizes = text.rpartition(":")
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes, re.ASCII):
         raise InputError(
             f"got '{text}'; expected a shape such as 4x3x512x512 or images:4x3x512x512"
         )

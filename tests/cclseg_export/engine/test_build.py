@@ -1,0 +1,266 @@
+"""Engines of TensorRT for RTX, built as real processes; no device is needed for that."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from native_libraries import native_plugin
+from networks import brightest_band_spec, colour_patches, write_brightest_band, write_graph
+from onnx import helper
+from rtx import BuildProgram, needs_rtx
+
+from cclseg.built_engines import was_built_here
+from cclseg.cuda_devices import CudaDevice
+from cclseg.engine_file import read_record
+from cclseg.files import file_sha256
+from cclseg.models import find_model
+from cclseg.onnx_file import read_onnx, spec_of
+from cclseg_export.engine.build import with_less_memory
+from cclseg_export.engine.job import Job
+
+pytestmark = needs_rtx
+
+IMAGE = {"images": [1, 3, 32, 32]}
+
+
+@pytest.fixture
+def program(tmp_path):
+    return BuildProgram(tmp_path)
+
+
+def only_engine(folder):
+    """Names the files that a finished build leaves in its folder."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def refusal(program, model, *words):
+    code, out, err = program.run(model, "-o", str(program.folder / "out" / "m.engine"), *words)
+    assert (code, out) == (1, ""), err
+    assert not [path for path in (program.folder / "out").glob("*") if path.is_file()]
+    return err
+
+
+def test_an_engine_is_written_with_its_sidecar_and_recorded(program, network, monkeypatch):
+    engine = program.folder / "model.engine"
+    code, out, err = program.run(network, "-o", engine)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{engine}  ")
+    assert only_engine(program.folder) == ["model.engine", "model.engine.json"]
+    record = read_record(engine)
+    assert record.engine_sha256 == hashlib.sha256(engine.read_bytes()).hexdigest()
+    assert record.source_sha256 == file_sha256(network)
+    assert (record.library, record.precision, record.capability) == ("tensorrt-rtx", "fp32", None)
+    assert record.spec == brightest_band_spec()
+    assert record.shapes == {"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))}
+    monkeypatch.setenv("XDG_STATE_HOME", str(program.state))
+    assert was_built_here(engine)
+    assert list(program.temporary.iterdir()) == []
+
+
+def test_the_report_says_what_was_built(program, network):
+    report = program.report(
+        network, "-o", str(program.folder / "m.engine"), "--workspace", "64MiB",
+        "--optimization-level", "0", "--max", "2x3x32x32",
+    )  # fmt: skip
+    assert report["engine_bytes"] == (program.folder / "m.engine").stat().st_size
+    assert (report["attempts"], report["workspace_bytes"]) == (1, 64 << 20)
+    assert report["shapes"]["images"][2] == [2, 3, 32, 32]
+    assert report["build_s"] > 0
+
+
+def test_the_bundled_model_in_floating_point_is_built(program):
+    report = program.report("ccl-nano", "-o", str(program.folder / "m.engine"))
+    assert (report["precision"], report["source"]) == ("fp32", "ccl-nano.onnx")
+
+
+def test_a_bundled_model_in_int8_is_built_from_its_form_for_this_library(program):
+    emit = pytest.importorskip("cclseg_export.emit")
+    from cclseg_export.calibrate import calibrate
+    from cclseg_export.to_onnx import attach_spec
+
+    source = find_model("ccl-nano")
+    spec = spec_of(source, read_onnx(source))
+    images = [colour_patches(spec.input_hw, seed=seed)[..., ::-1] for seed in range(2)]
+    tiles = [np.moveaxis((i - 127) / 128, 2, 0)[None].astype(np.float32) for i in images]
+    model = onnx.load(source)
+    ranges = calibrate(model, tiles, spec=spec)
+    quantized = emit.emit(model, ranges, target="tensorrt-rtx")
+    attach_spec(quantized, dataclasses.replace(spec, precision="int8"))
+    path = program.folder / "nano.onnx"
+    onnx.save(quantized, path)
+    report = program.report(path)
+    assert report["precision"] == "int8"
+    assert Path(report["engine"]) == program.folder / "nano.engine"
+
+
+def test_the_bundled_int8_file_for_cpus_is_refused_with_the_way_to_one_that_fits(program):
+    message = refusal(program, "ccl-lite0")
+    assert "TensorRT for RTX cannot read" in message
+    assert "quantised in another way" in message
+    assert "--targets tensorrt-rtx" in message
+    assert "Cuda Runtime" not in message
+
+
+def test_a_network_with_the_correlation_gets_the_plugin(program):
+    operator = pytest.importorskip("cclseg_export.operator")
+    plugin = native_plugin()
+    model = operator.make_model((1, 8, 16, 16), radius=1)
+    operator.name_plugin(model)
+    path = program.folder / "correlation.onnx"
+    path.write_bytes(model.SerializeToString())
+    report = program.report(path, "--plugin", plugin)
+    assert report["plugin"] == {
+        "name": "LocalCorrelation", "version": "1", "sha256": file_sha256(plugin),
+    }  # fmt: skip
+
+
+def test_a_library_that_is_no_plugin_is_refused(program):
+    operator = pytest.importorskip("cclseg_export.operator")
+    model = operator.make_model((1, 8, 16, 16), radius=1)
+    path = program.folder / "correlation.onnx"
+    path.write_bytes(model.SerializeToString())
+    wrong = program.folder / "plugin.so"
+    wrong.write_bytes(b"no library")
+    message = refusal(program, path, "--plugin", wrong)
+    assert f"does not load the plugin {wrong}" in message
+    assert "cclseg ops build --tensorrt" in message
+    assert "there is no plugin" in refusal(program, path, "--plugin", program.folder / "absent.so")
+
+
+def test_all_unknown_operators_are_named_before_the_build(program):
+    nodes = [
+        helper.make_node("Nonsense", ["images"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("DeformConv", ["b", "b", "b"], ["logits"]),
+    ]
+    model = write_graph(program.folder / "m.onnx", nodes, inputs=IMAGE, outputs={"logits": [1]})
+    message = refusal(program, model)
+    assert f"has no operator for these of {model}: Nonsense, DeformConv." in message
+
+
+def test_too_little_workspace_says_to_allow_more(program):
+    message = refusal(program, "ccl-nano", "--workspace", "1KiB")
+    assert "no kernel for" in message
+    assert "Allow more than 0.000976562 MiB with --workspace" in message
+
+
+def test_a_cut_file_is_refused_before_the_library_sees_it(program, network):
+    cut = program.folder / "cut.onnx"
+    cut.write_bytes(network.read_bytes()[:-20])
+    assert "cut.onnx is no whole ONNX file" in refusal(program, cut)
+
+
+@pytest.mark.parametrize(
+    "words", [["--version-compatible"], ["--dla", "0"], ["--hardware-compatible", "ampere-plus"]]
+)
+def test_options_that_the_library_does_not_have_are_refused(program, network, words):
+    assert "TensorRT" in refusal(program, network, *words)
+
+
+def test_a_full_disk_leaves_nothing_behind(program):
+    """A limit on the size of files: the build works, and writing the engine does not."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    folder = program.folder / "out"
+    folder.mkdir()
+    code, _, err = program.run("ccl-nano", "-o", folder / "m.engine", preexec_fn=limit)
+    assert code == 1
+    assert "the engine cannot be written: File too large; free space" in err
+    assert list(folder.iterdir()) == []
+
+
+def wait_for_worker(program, process):
+    """Returns the id of the building process once it is there."""
+    while process.poll() is None:
+        if found := program.workers():
+            return found[0]
+        time.sleep(0.01)
+    raise AssertionError(f"no building process: {process.communicate()}")
+
+
+def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program):
+    folder = program.folder / "out"
+    folder.mkdir()
+    times = program.folder / "kernels.timing"
+    times.write_bytes(b"times of many hours")
+    engine = folder / "m.engine"
+    with program.start("ccl-nano", "-o", engine, "--timing-cache", times) as process:
+        wait_for_worker(program, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1] == "interrupted"
+    assert list(folder.iterdir()) == []
+    assert times.read_bytes() == b"times of many hours"
+    assert only_engine(program.folder) == ["kernels.timing"]
+    assert list(program.temporary.iterdir()) == []
+    assert program.workers() == []
+
+
+def test_an_interrupted_build_keeps_the_engine_that_was_there(program, network):
+    engine = program.folder / "m.engine"
+    assert program.run(network, "-o", engine)[0] == 0
+    before = engine.read_bytes()
+    with program.start("ccl-nano", "-o", engine) as process:
+        wait_for_worker(program, process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert engine.read_bytes() == before
+    assert read_record(engine).source == network.name
+
+
+def test_measured_times_are_written_after_a_whole_build(program, network):
+    times = program.folder / "kernels.timing"
+    times.write_bytes(b"damaged")
+    report = program.report(
+        network, "-o", str(program.folder / "m.engine"), "--timing-cache", times
+    )
+    assert report["attempts"] == 1
+    assert times.read_bytes() != b"damaged"
+    assert len(times.read_bytes()) > 100
+
+
+def test_a_build_that_is_killed_for_memory_is_tried_again_with_less(program):
+    """Killed as the kernel does it when a small device runs out of memory."""
+    engine = program.folder / "m.engine"
+    with program.start("ccl-nano", "-o", engine, "--json", "-", "--workspace", "2GiB") as process:
+        os.kill(wait_for_worker(program, process), signal.SIGKILL)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    report = json.loads(out)
+    assert (report["attempts"], report["workspace_bytes"]) == (2, 512 << 20)
+    assert "memory ran out; trying again with 512 MiB of scratch memory" in err
+
+
+def test_each_attempt_asks_for_less():
+    job = Job(library="tensorrt", model="m", operators=(), engine="e", shapes={})
+    device = CudaDevice("Orin Nano", (8, 7), 8 << 30)
+    once = with_less_memory(job, device)
+    twice = with_less_memory(once, device)
+    assert (once.workspace_bytes, once.tactic_bytes, once.optimization_level) == (
+        2 << 30,
+        4 << 30,
+        2,
+    )
+    assert (twice.workspace_bytes, twice.optimization_level) == (512 << 20, 1)
+    assert with_less_memory(job, None).workspace_bytes == 1 << 30
+
+
+def test_a_model_without_a_spec_is_built_and_says_so(program):
+    model = write_brightest_band(program.folder / "foreign.onnx", metadata={})
+    code, _, err = program.run(model)
+    assert code == 0
+    assert "give the spec when the engine is loaded" in err
+    assert read_record(program.folder / "foreign.engine").spec is None
