@@ -23,7 +23,7 @@ except ImportError as error:
     ) from error
 
 # These derive from Exception alone, so each is named.
-_ORT_ERRORS = (
+ORT_ERRORS = (
     _ort.EngineError, _ort.EPFail, _ort.Fail, _ort.InvalidArgument, _ort.InvalidGraph,
     _ort.InvalidProtobuf, _ort.ModelLoaded, _ort.NoModel, _ort.NoSuchFile, _ort.NotImplemented,
     _ort.RuntimeException, RuntimeError,
@@ -71,7 +71,7 @@ class OnnxRuntimeBackend(Backend):
             session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         return cls(session, spec, output=logits.name)
 
@@ -80,7 +80,7 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(f"the network '{self.spec.name}' is closed; open it again")
         try:
             logits: FloatArray = self._session.run([self._output], {self._input: images})[0]
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             raise BackendError(
                 f"ONNX Runtime failed in the network '{self.spec.name}': {error}"
             ) from error

@@ -36,6 +36,7 @@ VERB_ORDER = (
     "ops",
     "inspect",
     "sign",
+    "verify",
     "doctor",
 )
 

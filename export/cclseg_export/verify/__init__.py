@@ -1,0 +1,1 @@
+"""The verb ``cclseg verify``: one input through every library, layer by layer."""
