@@ -26,6 +26,7 @@ LEVELS = 127
 """Steps from 0 to the end of a signed range, which every target can write."""
 
 _SHIFTS = 8  # every so many bins an end is tried
+_ALMOST_NONE = 1e-4  # of a count
 
 
 def threshold(
@@ -108,9 +109,11 @@ def _divergence(counts: Counts, end: int) -> float:
     sharers = np.bincount(levels, filled, LEVELS + 1)
     flattened = np.where(filled, totals[levels] / np.maximum(sharers[levels], 1), 0)
     kept[-1] += counts[end:].sum()
-    if not filled.any() or not flattened[kept > 0].all():
-        return np.inf  # all that is cut off would fall into an empty bin
-    p, q = kept[kept > 0] / kept.sum(), flattened[kept > 0] / flattened.sum()
+    if not filled.any():
+        return np.inf
+    # What is cut off may fall into a bin that was empty, which the integers say nothing about.
+    p, q = kept[kept > 0], np.maximum(flattened[kept > 0], _ALMOST_NONE)
+    p, q = p / p.sum(), q / q.sum()
     return float((p * np.log(p / q)).sum())
 
 
