@@ -54,23 +54,27 @@ def packs_of_four(maps):
     return np.ascontiguousarray(padded.reshape(n, -1, 4, h, w).transpose(0, 1, 3, 4, 2))
 
 
+def launch(library, what: Correlation, pointers, *, multiprocessors=2, backwards=False):
+    """Runs the launch that is planned for three addresses."""
+    plan = plan_launch(what, multiprocessors=multiprocessors, pointers=pointers)
+    status = library.cclseg_emulate(
+        TYPES[what.map_type],
+        ctypes.byref(EmulatedLaunch(plan.radius, *plan.threads, plan.blocks, plan.shared_bytes)),
+        ctypes.create_string_buffer(plan.params, len(plan.params)),
+        *(ctypes.c_void_p(pointer) for pointer in pointers),
+        int(backwards),
+    )
+    assert status == 0, "threads of a block did not meet at the same barriers"
+
+
 def correlate(library, what: Correlation, a, b, *, multiprocessors=2):
     """Runs one planned launch twice, the threads taking turns forwards and backwards."""
     a, b = aligned_copy(a), aligned_copy(b)
     results = []
-    for backwards in (0, 1):
+    for backwards in (False, True):
         out = aligned_copy(np.full(what.out_shape, 77, what.out_type))
         pointers = tuple(array.ctypes.data for array in (a, b, out))
-        plan = plan_launch(what, multiprocessors=multiprocessors, pointers=pointers)
-        launch = EmulatedLaunch(plan.radius, *plan.threads, plan.blocks, plan.shared_bytes)
-        status = library.cclseg_emulate(
-            TYPES[what.map_type],
-            ctypes.byref(launch),
-            ctypes.create_string_buffer(plan.params, len(plan.params)),
-            *(ctypes.c_void_p(pointer) for pointer in pointers),
-            backwards,
-        )
-        assert status == 0, "threads of a block did not meet at the same barriers"
+        launch(library, what, pointers, multiprocessors=multiprocessors, backwards=backwards)
         results.append(out)
     np.testing.assert_array_equal(results[0].view(np.uint8), results[1].view(np.uint8))
     return results[0]

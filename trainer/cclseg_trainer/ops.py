@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cclseg.correlation import EPS, check_window
-from cclseg.errors import InputError
+
+from . import ops_cuda
 
 OP_NAME = "cclseg::local_correlation"
 
@@ -54,11 +55,7 @@ def local_correlation(
     Raises:
         InputError: The maps differ, or an option does not fit them.
     """
-    if a.ndim != 4 or a.shape != b.shape or a.dtype != b.dtype or not a.is_floating_point():
-        raise InputError(
-            f"got maps {tuple(a.shape)} of {a.dtype} and {tuple(b.shape)} of {b.dtype}; expected "
-            "one shape (N, C, H, W) and one floating type"
-        )
+    ops_cuda.check_maps(a, b)
     check_window(a.shape[1], radius=radius, dilation=dilation, groups=groups)
     out: Tensor = torch.ops.cclseg.local_correlation(a, b, radius, dilation, groups, normalize)
     return out
@@ -89,10 +86,10 @@ def expanded(
     return out.reshape(batch, -1, height, width)
 
 
-@torch.library.custom_op(OP_NAME, mutates_args=())
-def _correlate(
+def _by_lags(
     a: Tensor, b: Tensor, radius: int, dilation: int, groups: int, normalize: bool
 ) -> Tensor:
+    """Computes the operator lag by lag, on any device and in any floating type."""
     work = _work_dtype(a)
     left = _grouped(a, groups).to(work)
     right = _padded(_grouped(b, groups).to(work), radius * dilation)
@@ -109,6 +106,21 @@ def _correlate(
             product = norms[0] * norms[1][..., y : y + height, x : x + width]
             out[:, :, lag] /= product.clamp_min_(EPS)
     return out.reshape(a.shape[0], -1, height, width).to(a.dtype)
+
+
+_correlate = torch.library.custom_op(OP_NAME, _by_lags, mutates_args=())
+
+
+@_correlate.register_kernel("cuda")
+def _correlate_on_gpu(
+    a: Tensor, b: Tensor, radius: int, dilation: int, groups: int, normalize: bool
+) -> Tensor:
+    """Takes the fused kernel where there is one for the type; the gradient needs none."""
+    if not ops_cuda.takes(a):
+        return _by_lags(a, b, radius, dilation, groups, normalize)
+    return ops_cuda.correlate(
+        a, b, radius=radius, dilation=dilation, groups=groups, normalize=normalize
+    )
 
 
 @_correlate.register_fake
