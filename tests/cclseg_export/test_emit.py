@@ -7,6 +7,8 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
+import tensorrt_plugin
+from native_libraries import native_plugin
 from onnx import TensorProto, helper, numpy_helper
 from unet import SMOOTH_SPEC, smooth_tiles, write_unet
 
@@ -206,6 +208,21 @@ def test_for_a_plugin_the_correlation_takes_and_gives_integers(gated, gated_rang
     assert maker(quantized, "r_dq").input[0] == correlation.output[0]
     assert values["plugin_namespace"] == b"cclseg"
     assert not quantized.functions
+
+
+@pytest.mark.parametrize(
+    ("target", "plugin_types"), [("tensorrt", ["INT8"] * 3), ("tensorrt-rtx", [])]
+)
+def test_tensorrt_builds_an_engine_of_integers(gated, gated_ranges, tmp_path, target, plugin_types):
+    for module in ("tensorrt_rtx_bindings", "tensorrt_rtx_libs"):
+        if not tensorrt_plugin.is_installed(module):
+            pytest.skip(f"{module} is not installed (group test-trt)")
+    path = tmp_path / "model.onnx"
+    onnx.save(emit(gated, gated_ranges, target=target), path)
+    report = tensorrt_plugin.build_rtx_engine(native_plugin(), path, tmp_path)
+    assert report["plugin_types"] == plugin_types
+    assert report["layers"].count("QUANTIZE") >= 4
+    assert report["output_type"] == "FLOAT"
 
 
 def test_a_correlation_kept_in_floating_point_takes_what_the_pairs_left(gated, gated_ranges):
