@@ -23,6 +23,7 @@ default_device_type, DLA_core, can_run_on_DLA           RTX (no core)  a Jetson 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -64,9 +65,10 @@ class NetworkBuilder:
         self._job = job
         self._errors: list[str] = []
         self._logger = _make_logger(self._trt, self._errors, warn)
-        self._builder = self._trt.Builder(self._logger)
-        if self._builder is None:
-            raise BuildRefusedError("refused", self._said())
+        try:
+            self._builder = self._trt.Builder(self._logger)
+        except TypeError as error:  # the bindings' answer to a library that gives no builder
+            raise BuildRefusedError("refused", self._said()) from error
         self._network = self._new_network()
         self._config = self._builder.create_builder_config()
 
@@ -85,8 +87,17 @@ class NetworkBuilder:
         if registry.load_library(path) is None or registry.get_creator(*PLUGIN_OPERATOR) is None:
             raise BuildRefusedError("plugin", self._said())
 
-    def parse(self) -> None:
+    @property
+    def calls_plugin(self) -> bool:
+        """Whether the network, once it is parsed, holds an operator of a plugin."""
+        layers = (self._network.get_layer(index) for index in range(self._network.num_layers))
+        return any(layer.type == self._trt.LayerType.PLUGIN_V3 for layer in layers)
+
+    def parse(self) -> str:
         """Reads the network from its file.
+
+        Returns:
+            SHA-256 of the bytes that were read.
 
         Raises:
             BuildRefusedError: It holds operators that the library does not have (all of them are
@@ -96,9 +107,11 @@ class NetworkBuilder:
         unknown = [name for name in self._job.operators if not parser.supports_operator(name)]
         if unknown:
             raise BuildRefusedError("unsupported", ", ".join(unknown))
-        if not parser.parse(Path(self._job.model).read_bytes(), self._job.model):
+        content = Path(self._job.model).read_bytes()
+        if not parser.parse(content, self._job.model):
             errors = [parser.get_error(index) for index in range(parser.num_errors)]
             raise BuildRefusedError("parse", "; ".join(map(_described, errors)) or self._said())
+        return hashlib.sha256(content).hexdigest()
 
     def configure(self) -> None:
         """Sets everything that the job asks for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -91,7 +90,7 @@ def build_engine(
     """
     driver = _check_machine(library)
     _check_options(library, options)
-    content, source = load_onnx(model)
+    content, _ = load_onnx(model)
     spec = _spec_or_none(model, content)
     shapes = plan_profile(content.inputs, spec, options)
     _check_room(engine, model)
@@ -123,7 +122,7 @@ def build_engine(
             engine_bytes=temporary.stat().st_size,
             engine_sha256=file_sha256(temporary),
             source=model.name,
-            source_sha256=_sha256(source),
+            source_sha256=outcome.source_sha256,
             precision=spec.precision if spec else _precision(content),
             # Engines of TensorRT for RTX are finished on the device that runs them.
             capability=device.capability if device and library == "tensorrt" else None,
@@ -131,7 +130,7 @@ def build_engine(
             driver=driver.version if driver else "",
             hardware_compatibility=options.hardware_compatibility,
             version_compatible=options.version_compatible,
-            plugin=_identity(plugin),
+            plugin=_identity(plugin, outcome),
             dla_core=options.dla_core,
             workspace_bytes=built.workspace_bytes,
             shapes=shapes,
@@ -275,16 +274,17 @@ def _timing_cache(
     return make_folder(cache / "cclseg" / "tensorrt") / name
 
 
-def _identity(plugin: Path | None) -> Plugin | None:
+def _identity(plugin: Path | None, outcome: Outcome) -> Plugin | None:
+    """Returns what the engine calls; a parser may have preferred the body of the same name."""
     if plugin is None:
         return None
+    if not outcome.calls_plugin:
+        _log.warning(
+            "the plugin is not used, for the file holds the correlation as standard operators, "
+            "too; export it for this library: cclseg export CHECKPOINT -o DIR --targets tensorrt"
+        )
+        return None
     return Plugin(_PLUGIN_NAME, _PLUGIN_VERSION, file_sha256(plugin))
-
-
-def _sha256(source: bytes | Path) -> str:
-    if isinstance(source, Path):
-        return file_sha256(source)
-    return hashlib.sha256(source).hexdigest()
 
 
 def _precision(content: OnnxFile) -> str:

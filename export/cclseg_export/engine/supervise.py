@@ -33,10 +33,14 @@ class Outcome:
 
     Attributes:
         library_version: Version of the library that built it.
+        source_sha256: Hash of the file that was read.
+        calls_plugin: Whether the network holds an operator of a plugin.
         warnings: What the library warned of, each once.
     """
 
     library_version: str
+    source_sha256: str
+    calls_plugin: bool
     warnings: tuple[str, ...]
 
 
@@ -102,7 +106,12 @@ def _listen(lines: IO[str], progress: OnProgress | None) -> Outcome | None:
         elif event["event"] == "failed":
             raise BuildRefusedError(event["kind"], event["detail"])
         elif event["event"] == "done":
-            outcome = Outcome(event["library_version"], tuple(warnings))
+            outcome = Outcome(
+                library_version=event["library_version"],
+                source_sha256=event["source_sha256"],
+                calls_plugin=event["calls_plugin"],
+                warnings=tuple(warnings),
+            )
     return outcome
 
 

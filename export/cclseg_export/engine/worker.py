@@ -56,7 +56,7 @@ def run(job: Job, reporter: Reporter) -> None:
     builder = NetworkBuilder(job, warn=lambda text: reporter.tell("warning", text=text))
     if job.plugin is not None:
         builder.load_plugin(job.plugin)
-    builder.parse()
+    source_sha256 = builder.parse()
     builder.configure()
     if job.timing_cache is not None:
         path = Path(job.timing_cache)
@@ -68,7 +68,12 @@ def run(job: Job, reporter: Reporter) -> None:
             Path(job.timing_cache_out).write_bytes(builder.timing_cache())
     except OSError as error:
         raise BuildRefusedError("disk", error.strerror or str(error)) from error
-    reporter.tell("done", library_version=builder.library_version)
+    reporter.tell(
+        "done",
+        library_version=builder.library_version,
+        source_sha256=source_sha256,
+        calls_plugin=builder.calls_plugin,
+    )
 
 
 def main() -> None:

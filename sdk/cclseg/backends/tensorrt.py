@@ -124,7 +124,10 @@ class _Engine:
 
     def _load(self, path: Path, library: ModuleType, plan: bytes, plugin: Path | None) -> None:
         self._logger = _make_logger(library, self._errors)
-        self._runtime: Any = library.Runtime(self._logger)
+        try:
+            self._runtime: Any = library.Runtime(self._logger)
+        except TypeError as error:  # the bindings' answer to a library that gives no runtime
+            raise BackendError(f"{library.__name__} does not start: {self._said()}") from error
         if plugin is not None:
             self._runtime.get_plugin_registry().load_library(str(plugin))
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)

@@ -124,6 +124,18 @@ def test_a_network_with_the_correlation_gets_the_plugin(program):
     }  # fmt: skip
 
 
+def test_a_plugin_that_the_parser_leaves_aside_is_said_and_not_recorded(program):
+    """This parser prefers the body in the file unless the node asks for a plugin."""
+    operator = pytest.importorskip("cclseg_export.operator")
+    plugin = native_plugin()
+    path = program.folder / "m.onnx"
+    path.write_bytes(operator.make_model((1, 8, 16, 16), radius=1).SerializeToString())
+    code, _, err = program.run(path, "--plugin", plugin)
+    assert code == 0
+    assert "the plugin is not used" in err
+    assert read_record(program.folder / "m.engine").plugin is None
+
+
 def test_a_library_that_is_no_plugin_is_refused(program):
     operator = pytest.importorskip("cclseg_export.operator")
     model = operator.make_model((1, 8, 16, 16), radius=1)

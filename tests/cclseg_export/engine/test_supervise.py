@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cclseg_export.engine.job import BuildRefusedError, Job
-from cclseg_export.engine.supervise import build_in_process
+from cclseg_export.engine.supervise import Outcome, build_in_process
 
 JOB = Job(
     library="tensorrt",
@@ -48,12 +48,13 @@ for share in (0.25, 0.5):
     print(json.dumps({"event": "progress", "share": share, "phase": "timing"}), flush=True)
 for _ in range(2):
     print(json.dumps({"event": "warning", "text": "slow"}), flush=True)
-print(json.dumps({"event": "done", "library_version": "10.3.0"}))
+print(json.dumps({"event": "done", "library_version": "10.3.0", "source_sha256": "ab",
+                  "calls_plugin": True}))
 """,
         progress=lambda share, phase: seen.append((share, phase)),
     )
     assert seen == [(0.25, "timing"), (0.5, "timing")]
-    assert (outcome.library_version, outcome.warnings) == ("10.3.0", ("slow",))
+    assert outcome == Outcome("10.3.0", "ab", True, ("slow",))
 
 
 def test_a_killed_process_ran_out_of_memory():
@@ -80,5 +81,6 @@ def test_a_process_that_never_reads_its_job_is_told():
 
 
 def test_much_noise_on_standard_error_does_not_block():
-    done = "print(json.dumps({'event': 'done', 'library_version': '1'}))"
-    assert run(READ + "sys.stderr.write('x' * 10_000_000);" + done).library_version == "1"
+    done = "print(json.dumps({'event': 'failed', 'kind': 'parse', 'detail': 'after the noise'}))"
+    noise = "sys.stderr.write('x' * 10_000_000);"
+    assert refusal(READ + noise + done) == ("parse", "after the noise")
