@@ -228,13 +228,17 @@ class TileKernel {
         measure_row(a_, y, tile_.x, left_stride_, problem_.a_scale, left_norms_ + i * left_stride_);
       }
     }
-    for (int64_t x = 0; x < tile_.columns; x += V) {
-      if (is_pair) {
-        window_row<1>(row, -radius, 0, x);
-        for (int64_t dy = -radius + 1; dy <= radius; ++dy) window_row<2>(row, dy, 0, x);
-        window_row<1>(row, radius, 1, x);
-      } else {
-        for (int64_t dy = -radius; dy <= radius; ++dy) window_row<1>(row, dy, 0, x);
+    // Lags outside, places inside: so only the planes of one row of lags are written at a time, and
+    // their pages stay known to the processor.
+    for (int64_t dy = -radius; dy <= radius + is_pair; ++dy) {
+      for (int64_t x = 0; x < tile_.columns; x += V) {
+        if (dy > radius) {
+          window_row<1>(row, radius, 1, x);
+        } else if (is_pair && dy > -radius) {
+          window_row<2>(row, dy, 0, x);
+        } else {
+          window_row<1>(row, dy, 0, x);
+        }
       }
     }
   }
