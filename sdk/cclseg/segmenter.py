@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .frame import ChannelOrder, FloatArray, Image
     from .result import Segmentation
     from .sources import OnFrameError
+    from .sources.live import OnEvent
     from .spec import ModelSpec
 
 _log = logging.getLogger(__name__)
@@ -167,6 +168,7 @@ class Segmenter:
         *,
         policy: Policy | None = None,
         on_error: OnFrameError | None = None,
+        on_event: OnEvent | None = None,
     ) -> Stream:
         """Segments the frames of a source, or of several that share the network.
 
@@ -181,6 +183,8 @@ class Segmenter:
                 live sources.
             on_error: Called, in any thread, for a frame that cannot be read or does not fit; the
                 stream goes on with the next one. None ends the stream with the error.
+            on_event: Called, in any thread, with what happens to a camera or stream that the text
+                of ``source`` names.
 
         Returns:
             An iterator over the results, in the order of each source's frames.
@@ -193,7 +197,7 @@ class Segmenter:
         named = source if isinstance(source, Mapping) else {"": source}
         if not named:
             raise InputError("the stream has no sources; give at least one")
-        sources = {name: open_source(one) for name, one in named.items()}
+        sources = {name: open_source(one, on_event=on_event) for name, one in named.items()}
         opened = [one for name, one in sources.items() if one is not named[name]]
         network = Network(self.spec, self._infer, self._backend.tiles_per_call)
         return Stream(network, sources, policy=policy, on_error=on_error, to_close=opened)

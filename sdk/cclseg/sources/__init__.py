@@ -14,13 +14,12 @@ from .base import OnFrameError, Source
 
 if TYPE_CHECKING:
     from ..frame import Image
+    from .live import OnEvent, Patience
 
 __all__ = ["SCHEMES", "OnFrameError", "Source", "SourceLike", "open_source"]
 
 SourceLike: TypeAlias = "str | Path | Source | Iterable[Image]"
 """What names or is a source."""
-
-_LATER_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "v4l2", "csi", "gst", "udp"})
 
 
 def _open_virtual(text: str) -> Source:
@@ -29,17 +28,35 @@ def _open_virtual(text: str) -> Source:
     return VirtualSource.from_text(text)
 
 
-SCHEMES: dict[str, Callable[[str], Source]] = {"virtual": _open_virtual}
+def _open_in_real_time(text: str) -> Source:
+    from .paced import RealTimeSource
+
+    return RealTimeSource(open_source(text.partition(":")[2]))
+
+
+SCHEMES: dict[str, Callable[[str], Source]] = {
+    "virtual": _open_virtual,
+    "realtime": _open_in_real_time,
+}
 """What opens a source written as ``scheme:rest``, by scheme; it gets the whole text."""
 
 
-def open_source(source: SourceLike) -> Source:
+def open_source(
+    source: SourceLike, *, on_event: OnEvent | None = None, patience: Patience | None = None
+) -> Source:
     """Opens frames by what the text names.
 
     Args:
         source: An image, a folder of images, a pattern such as ``flight/*.jpg``, a video file, or
-            ``virtual:seed=7,frames=100,size=1280x720`` for a virtual flight; an iterable of
-            images; or a source already open, which is returned as it is.
+            ``virtual:seed=7,frames=100,size=1280x720`` for a virtual flight; ``realtime:`` and a
+            video or virtual flight; a camera or stream by ``rtsp:``, ``rtp:``, ``udp:``,
+            ``v4l2:``, ``csi:`` or ``gst:`` (:func:`cclseg.sources.gst_pipelines.pipeline_for` has
+            their forms and options); an iterable of images; or a source already open, which is
+            returned as it is.
+        on_event: Hears what happens to a camera or stream: that it is live, stalled, lost,
+            restored.
+        patience: How long to wait for a camera or stream, and how often to try; None for what
+            suits cameras in a network.
 
     Returns:
         A context manager that yields :class:`~cclseg.frame.Frame`.
@@ -61,12 +78,30 @@ def open_source(source: SourceLike) -> Source:
     scheme = re.match(r"([a-z][a-z0-9]+):", text)
     if scheme and scheme[1] in SCHEMES:
         return SCHEMES[scheme[1]](text)
-    if scheme and scheme[1] in _LATER_SCHEMES:
-        raise SourceError(
-            f"{text}: cameras and streams are not read by this version; expected an image, a "
-            "folder, a pattern, a video file or virtual:"
-        )
+    if scheme and not Path(text).exists():
+        return _open_live(text, scheme[1], on_event, patience)
     return _open_path(Path(source), text)
+
+
+def _open_live(
+    text: str, scheme: str, on_event: OnEvent | None, patience: Patience | None
+) -> Source:
+    from .gst_pipelines import LIVE_SCHEMES, pipeline_for
+    from .gst_process import GstProcess
+    from .live import LiveSource
+
+    if scheme not in LIVE_SCHEMES:
+        raise SourceError(
+            f"{text}: nothing opens '{scheme}:'; {did_you_mean(scheme, {*SCHEMES, *LIVE_SCHEMES})}"
+        )
+    pipeline = pipeline_for(text)
+    return LiveSource(
+        lambda: GstProcess(pipeline.words),
+        name=pipeline.name,
+        ends=pipeline.ends,
+        patience=patience,
+        on_event=on_event,
+    )
 
 
 def _open_images(images: Iterable[Image]) -> Source:

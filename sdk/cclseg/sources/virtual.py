@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SourceError
 from ..frame import Frame
-from ..suggest import did_you_mean
 from ..virtual import SceneStyle, VirtualFlight
 from .base import OnFrameError, Source
+from .options import number, read_options, size, whole
 
 if TYPE_CHECKING:
     from ..virtual import VirtualFrame
@@ -18,18 +17,12 @@ if TYPE_CHECKING:
 SCHEME = "virtual:"
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Reads WIDTHxHEIGHT as (height, width)."""
-    width, height = text.split("x")
-    return int(height), int(width)
-
-
 _FLIGHT_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "seed": int, "frames": int, "size": _size, "gsd_m": float, "speed_m_s": float,
-    "interval_s": float,
+    "seed": whole, "frames": whole, "size": size, "gsd_m": number, "speed_m_s": number,
+    "interval_s": number,
 }  # fmt: skip
 _STYLE_OPTIONS: dict[str, Callable[[str], Any]] = {
-    field.name: float if isinstance(field.default, float) else str
+    field.name: number if isinstance(field.default, float) else str
     for field in dataclasses.fields(SceneStyle)
 }
 
@@ -61,7 +54,10 @@ class VirtualSource(Source):
             SourceError: A name or value cannot be read.
             InputError: A value is out of range.
         """
-        options = {"seed": 0, **_parsed(text)}
+        options = {
+            "seed": 0,
+            **read_options(text, text.removeprefix(SCHEME), _FLIGHT_OPTIONS | _STYLE_OPTIONS),
+        }
         style = {name: options.pop(name) for name in _STYLE_OPTIONS if name in options}
         if "size" in options:
             options["frame_hw"] = options.pop("size")
@@ -81,20 +77,3 @@ def as_frame(frame: VirtualFrame) -> Frame:
         name=f"frame_{frame.index:06d}",
         timestamp_s=frame.timestamp_s,
     )
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    readers = _FLIGHT_OPTIONS | _STYLE_OPTIONS
-    options: dict[str, Any] = {}
-    for part in filter(None, text.removeprefix(SCHEME).split(",")):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise SourceError(f"{text}: '{part}' has no value; expected name=value")
-        if name not in readers:
-            raise SourceError(f"{text}: unknown option '{name}'; {did_you_mean(name, readers)}")
-        try:
-            options[name] = readers[name](value)
-        except ValueError as error:
-            form = "WIDTHxHEIGHT" if name == "size" else "a number"
-            raise SourceError(f"{text}: {name} is '{value}'; expected {form}") from error
-    return options

@@ -40,7 +40,7 @@ def test_no_options_are_the_defaults_of_a_flight():
     [
         ("virtual:sed=7", "unknown option 'sed'; did you mean 'seed'"),
         ("virtual:seed", "'seed' has no value; expected name=value"),
-        ("virtual:frames=many", "frames is 'many'; expected a number"),
+        ("virtual:frames=many", "frames is 'many'; expected a whole number"),
         ("virtual:size=512", "size is '512'; expected WIDTHxHEIGHT"),
     ],
 )
