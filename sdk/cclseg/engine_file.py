@@ -1,190 +1,79 @@
-"""What is written beside a compiled engine, and whether the engine fits this machine.
+"""Whether an engine fits this machine, found out before any library sees a byte of it.
 
 An engine runs on one kind of device with one version of one library. That library takes its word
 for it: what does not fit is refused late and in riddles, or is run and crashes. So ``cclseg build``
-writes a sidecar, ``<engine>.json``, and all of it is checked before the library sees a byte.
+writes down what it built for, and all of that is compared first.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING
 
-from .built_engines import engine_sidecar
-from .engine_header import foreign_content
-from .errors import EngineMismatchError, SpecError
-from .files import file_sha256, write_json
-from .spec import ModelSpec
-from .tensorrt_library import Library
+from .cuda_devices import read_cuda
+from .engine_record import rebuild_command
+from .errors import EngineMismatchError
+from .files import file_sha256
+from .native_build_tensorrt import find_tensorrt_library
+from .ops_build import native_folder
+from .tensorrt_library import import_library
 
 if TYPE_CHECKING:
     from .cuda_devices import CudaDevice
+    from .engine_record import EngineRecord
 
-HardwareCompatibility = Literal["none", "ampere-plus", "same-compute-capability"]
-"""Which other devices an engine runs on; "none" is the kind it was built on alone."""
-
-Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Smallest, usual and largest shape of an input."""
-
-_SCHEMA = 1
 _AMPERE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Plugin:
-    """A library of operators that an engine calls."""
-
-    name: str
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineRecord:
-    """All that is known of an engine without asking the library that built it.
+class Here:
+    """What this machine has, of what an engine depends on.
 
     Attributes:
-        library: What built it and runs it.
-        library_version: The library's version ("10.3.0").
-        engine_bytes: Size of the engine.
-        engine_sha256: Hash of the engine.
-        source: Name of the ONNX file that it was built from.
-        source_sha256: Hash of that file.
-        precision: Numeric form of the weights ("int8").
-        capability: Compute capability of the device that it was built for, None for any device
-            that the library supports.
-        device: Name of the device that it was built on, empty where there was none.
-        driver: Version of the driver then, empty where there was none.
-        hardware_compatibility: Which other devices it runs on.
-        version_compatible: Whether later versions of the library run it.
-        plugin: The library of operators that it calls, None for none.
-        dla_core: Core of the deep-learning accelerator that it runs on, None for the GPU.
-        workspace_bytes: Scratch memory that its kernels may take, None for the device's memory.
-        shapes: Smallest, usual and largest shape of each input.
-        spec: What the network says of itself, None for one that says nothing.
+        library_version: Version of the library that shall run the engine.
+        devices: The NVIDIA devices; the first one is used.
+        plugin: The compiled operators, None where there are none.
     """
 
-    library: Library
     library_version: str
-    engine_bytes: int
-    engine_sha256: str
-    source: str
-    source_sha256: str
-    precision: str
-    capability: tuple[int, int] | None = None
-    device: str = ""
-    driver: str = ""
-    hardware_compatibility: HardwareCompatibility = "none"
-    version_compatible: bool = False
-    plugin: Plugin | None = None
-    dla_core: int | None = None
-    workspace_bytes: int | None = None
-    shapes: Mapping[str, Shapes] = field(default_factory=dict)
-    spec: ModelSpec | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the record as plain JSON types."""
-        values: dict[str, Any] = {
-            entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)
-        }
-        values["plugin"] = self.plugin and dataclasses.asdict(self.plugin)
-        values["shapes"] = dict(self.shapes)
-        values["spec"] = self.spec and json.loads(self.spec.to_json())
-        return {"schema": _SCHEMA, **values}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> EngineRecord:
-        """Reads what :meth:`to_dict` gave. Unknown keys of later versions are ignored.
-
-        Raises:
-            ValueError: A key is missing or its value has the wrong form; says which.
-        """
-        for key, kinds in _KINDS.items():
-            if not isinstance(content.get(key), kinds):
-                raise ValueError(f"'{key}' is {content.get(key)!r}")
-        if content["library"] not in get_args(Library):
-            raise ValueError(f"'library' is {content['library']!r}")
-        if content["hardware_compatibility"] not in get_args(HardwareCompatibility):
-            raise ValueError(f"'hardware_compatibility' is {content['hardware_compatibility']!r}")
-        known = {entry.name for entry in dataclasses.fields(cls)}
-        values = {key: value for key, value in content.items() if key in known}
-        try:
-            values["capability"] = content["capability"] and _pair(content["capability"])
-            values["plugin"] = content["plugin"] and Plugin(**content["plugin"])
-            values["shapes"] = {name: _shapes(s) for name, s in content["shapes"].items()}
-            values["spec"] = content["spec"] and ModelSpec.from_json(json.dumps(content["spec"]))
-        except (TypeError, SpecError) as error:
-            raise ValueError(str(error)) from error
-        return cls(**values)
+    devices: tuple[CudaDevice, ...]
+    plugin: Path | None
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "library": (str,), "library_version": (str,), "engine_bytes": (int,), "engine_sha256": (str,),
-    "source": (str,), "source_sha256": (str,), "precision": (str,), "device": (str,),
-    "driver": (str,), "hardware_compatibility": (str,), "version_compatible": (bool,),
-    "capability": (list, type(None)), "plugin": (dict, type(None)), "shapes": (dict,),
-    "dla_core": (int, type(None)), "workspace_bytes": (int, type(None)),
-    "spec": (dict, type(None)),
-}  # fmt: skip
-
-
-def write_record(engine: Path, record: EngineRecord) -> Path:
-    """Writes the sidecar of an engine and returns its path."""
-    sidecar = engine_sidecar(engine)
-    write_json(sidecar, record.to_dict())
-    return sidecar
-
-
-def read_record(engine: Path) -> EngineRecord:
-    """Reads the sidecar of an engine.
+def read_here(record: EngineRecord) -> Here:
+    """Looks at what an engine needs on this machine.
 
     Raises:
-        EngineMismatchError: The file is no engine of ours, or its sidecar is missing or damaged.
+        MissingDependencyError: The library that built the engine is not installed.
     """
-    if found := foreign_content(engine):
-        raise EngineMismatchError(f"{engine} {found}")
-    sidecar = engine_sidecar(engine)
-    try:
-        content = json.loads(sidecar.read_bytes())
-        return EngineRecord.from_dict(content if isinstance(content, dict) else {})
-    except FileNotFoundError as error:
-        raise EngineMismatchError(
-            f"{engine} has no sidecar {sidecar.name}, so nothing says what it was built for; copy "
-            f"both files together, or build it here: {_rebuild(engine)}"
-        ) from error
-    except OSError as error:
-        raise EngineMismatchError(
-            f"cannot read {sidecar}: {error.strerror}; check its rights"
-        ) from error
-    except ValueError as error:  # JSON errors and texts that are not UTF-8 are such, too
-        raise EngineMismatchError(
-            f"{sidecar} is damaged ({error}); copy it again, or build the engine here: "
-            f"{_rebuild(engine)}"
-        ) from error
+    driver = read_cuda()
+    return Here(
+        library_version=import_library(record.library).__version__,
+        devices=driver.devices if driver else (),
+        plugin=find_tensorrt_library(native_folder()) if record.plugin else None,
+    )
 
 
-def load_plan(
-    engine: Path,
-    record: EngineRecord,
-    *,
-    library_version: str,
-    devices: Sequence[CudaDevice],
-    plugin: Path | None,
-) -> bytes:
+def mismatches(engine: Path, record: EngineRecord, here: Here) -> list[str]:
+    """Says in what an engine, by its sidecar, does not fit this machine; empty where it fits."""
+    return [
+        *_version_reasons(record, here.library_version),
+        *_device_reasons(record, here.devices),
+        *_plugin_reasons(record, here.plugin),
+        *_source_reasons(engine, record),
+    ]
+
+
+def load_plan(engine: Path, record: EngineRecord, here: Here) -> bytes:
     """Reads an engine and checks that it is whole, unaltered, and fits this machine.
 
     Args:
         engine: The engine.
         record: What its sidecar says.
-        library_version: Version of the library that shall run it.
-        devices: The devices of this machine; the first one is used.
-        plugin: The compiled operators of this machine, None where there are none.
+        here: What this machine has.
 
     Returns:
         The bytes that were checked: give these to the library, not the file.
@@ -192,29 +81,30 @@ def load_plan(
     Raises:
         EngineMismatchError: Says every reason at once, and the command that builds it here.
     """
-    reasons = [
-        *_version_reasons(record, library_version),
-        *_device_reasons(record, devices),
-        *_plugin_reasons(record, plugin),
-        *_source_reasons(engine, record),
-    ]
+    reasons = mismatches(engine, record, here)
     try:
         plan = engine.read_bytes()
     except OSError as error:
         raise EngineMismatchError(f"cannot read {engine}: {error.strerror}") from error
-    if len(plan) != record.engine_bytes:
-        reasons.append(
-            f"it has {len(plan)} bytes and was written with {record.engine_bytes}, so it is cut "
-            "off or another file"
-        )
-    elif hashlib.sha256(plan).hexdigest() != record.engine_sha256:
-        reasons.append("its bytes are not those that were built (SHA-256 differs)")
+    reasons += damage(plan, record)
     if reasons:
         raise EngineMismatchError(
             f"{engine} does not fit: {'; '.join(reasons)}. Build it here: "
-            f"{_rebuild(engine, record)}"
+            f"{rebuild_command(engine, record)}"
         )
     return plan
+
+
+def damage(plan: bytes, record: EngineRecord) -> list[str]:
+    """Says in what the bytes of an engine are not those that were built; empty where they are."""
+    if len(plan) != record.engine_bytes:
+        return [
+            f"it has {len(plan)} bytes and was written with {record.engine_bytes}, so it is cut "
+            "off or another file"
+        ]
+    if hashlib.sha256(plan).hexdigest() != record.engine_sha256:
+        return ["its bytes are not those that were built (SHA-256 differs)"]
+    return []
 
 
 def _version_reasons(record: EngineRecord, version: str) -> list[str]:
@@ -262,23 +152,6 @@ def _source_reasons(engine: Path, record: EngineRecord) -> list[str]:
     return []
 
 
-def _rebuild(engine: Path, record: EngineRecord | None = None) -> str:
-    """Returns the command that builds an engine again; made here, never read from a file."""
-    if record is None:
-        return shlex.join(["cclseg", "build", engine.with_suffix(".onnx").name])
-    words = ["cclseg", "build", Path(record.source).name, "--target", record.library]
-    for name, (smallest, usual, largest) in record.shapes.items():
-        for option, shape in (("min", smallest), ("opt", usual), ("max", largest)):
-            words += [f"--{option}", f"{name}:{'x'.join(map(str, shape))}"]
-    if record.hardware_compatibility != "none":
-        words += ["--hardware-compatible", record.hardware_compatibility]
-    if record.version_compatible:
-        words.append("--version-compatible")
-    if record.dla_core is not None:
-        words += ["--dla", str(record.dla_core)]
-    return shlex.join([*words, "-o", engine.name])
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     parts = version.split(".")
     return tuple(int(part) for part in parts if part.isdigit())
@@ -286,13 +159,3 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _dotted(capability: tuple[int, int]) -> str:
     return f"{capability[0]}.{capability[1]}"
-
-
-def _pair(values: Sequence[Any]) -> tuple[int, int]:
-    major, minor = values
-    return int(major), int(minor)
-
-
-def _shapes(values: Sequence[Sequence[Any]]) -> Shapes:
-    smallest, usual, largest = (tuple(map(int, shape)) for shape in values)
-    return smallest, usual, largest

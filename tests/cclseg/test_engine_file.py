@@ -10,7 +10,8 @@ from engines import ORIN, PLAN, write_engine
 from networks import brightest_band_spec
 
 from cclseg.cuda_devices import CudaDevice
-from cclseg.engine_file import EngineRecord, Plugin, load_plan, read_record
+from cclseg.engine_file import Here, load_plan
+from cclseg.engine_record import EngineRecord, Plugin, read_record
 from cclseg.errors import EngineMismatchError
 
 LIBRARY_OF_OPERATORS = b"compiled operators"
@@ -20,10 +21,7 @@ TURING = CudaDevice("T4", (7, 5), 1)
 
 
 def load(engine, *, library_version="10.3.0", devices=(ORIN,), plugin=None):
-    record = read_record(engine)
-    return load_plan(
-        engine, record, library_version=library_version, devices=devices, plugin=plugin
-    )
+    return load_plan(engine, read_record(engine), Here(library_version, devices, plugin))
 
 
 def refusal(engine, **here):

@@ -6,7 +6,7 @@ import hashlib
 from networks import brightest_band_spec
 
 from cclseg.cuda_devices import CudaDevice
-from cclseg.engine_file import EngineRecord, write_record
+from cclseg.engine_record import EngineRecord, write_record
 
 PLAN = b"ptrt" + bytes(range(256)) * 4
 ORIN = CudaDevice("Orin", (8, 7), 8 << 30)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cclseg.built_engines import record_built
 from cclseg.cuda_devices import CudaDevice, read_cuda
-from cclseg.engine_file import EngineRecord, Plugin, write_record
+from cclseg.engine_record import EngineRecord, Plugin, write_record
 from cclseg.errors import BackendError, InputError, MissingDependencyError, SinkError, SpecError
 from cclseg.files import file_sha256, make_folder, replacing
 from cclseg.native_build_tensorrt import build_tensorrt, find_nvcc, find_tensorrt_library

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from cclseg.engine_file import HardwareCompatibility, Shapes
+    from cclseg.engine_record import HardwareCompatibility, Shapes
     from cclseg.tensorrt_library import Library
 
 Kind = Literal[

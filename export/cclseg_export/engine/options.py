@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from cclseg.errors import InputError
 
 if TYPE_CHECKING:
-    from cclseg.engine_file import HardwareCompatibility
+    from cclseg.engine_record import HardwareCompatibility
 
 Target = Literal["tensorrt", "tensorrt-rtx", "openvino"]
 

@@ -9,7 +9,7 @@ from cclseg.errors import InputError
 from cclseg.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from cclseg.engine_file import Shapes
+    from cclseg.engine_record import Shapes
     from cclseg.onnx_file import TensorInfo
     from cclseg.spec import ModelSpec
 

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..built_engines import ENGINE_SUFFIXES
-from ..cuda_devices import read_cuda
 from ..cuda_memory import CudaStream
-from ..engine_file import load_plan, read_record
+from ..engine_file import load_plan, read_here
+from ..engine_record import read_record
 from ..errors import BackendError, MissingDependencyError, SpecError
-from ..native_build_tensorrt import find_tensorrt_library
 from ..onnx_file import TensorInfo
-from ..ops_build import native_folder
 from ..tensorrt_library import find_module, import_library, missing
 from .base import Backend, check_interface, logits_hw
 
@@ -71,17 +69,10 @@ class TensorRtBackend(Backend):
                 f"{path} does not say what its classes are; give a ModelSpec: "
                 "Segmenter(path, spec=ModelSpec(name=..., class_names=(...)))"
             )
+        here = read_here(record)
+        plan = load_plan(path, record, here)
         library = import_library(record.library)
-        driver = read_cuda()
-        plugin = find_tensorrt_library(native_folder()) if record.plugin else None
-        plan = load_plan(
-            path,
-            record,
-            library_version=library.__version__,
-            devices=driver.devices if driver else (),
-            plugin=plugin,
-        )
-        engine = _Engine(path, library, plan, spec, plugin=plugin)
+        engine = _Engine(path, library, plan, spec, plugin=here.plugin)
         return cls(engine, spec)
 
     def _infer(self, images: FloatArray) -> FloatArray:

@@ -21,7 +21,7 @@ from rtx import BuildProgram, needs_rtx
 
 from cclseg.built_engines import was_built_here
 from cclseg.cuda_devices import CudaDevice
-from cclseg.engine_file import read_record
+from cclseg.engine_record import read_record
 from cclseg.files import file_sha256
 from cclseg.models import find_model
 from cclseg.onnx_file import read_onnx, spec_of
