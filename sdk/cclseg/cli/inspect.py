@@ -14,6 +14,7 @@ from .options import STANDARD_OUTPUT, json_option, write_report
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..engine_record import EngineRecord
     from ..onnx_file import OnnxFile
     from ..spec import ModelSpec
 
@@ -45,11 +46,13 @@ def inspect(
 ) -> None:
     """Say what a model file holds.
 
-    MODEL is a bundled name, an .onnx file, or a file of any installed backend (.pt). An .onnx
-    file is read without running it and without its libraries.
+    MODEL is a bundled name, an .onnx file, an engine, or a file of any installed backend (.pt).
+    ONNX files and engines are read without running them and without their libraries.
     """
     if (keys or signature) and not verify:
         raise click.UsageError("--public-key and --signature are for --verify; add it")
+    from ..built_engines import ENGINE_SUFFIXES
+    from ..engine_record import read_record
     from ..files import file_sha256
     from ..models import find_model
     from ..onnx_file import read_onnx
@@ -57,7 +60,8 @@ def inspect(
     path = find_model(model)
     signed = _verified(path, signature, keys) if verify else None
     content = read_onnx(path) if path.suffix == ".onnx" else None
-    spec, problem = _spec_of(path, content)
+    engine = read_record(path) if path.suffix in ENGINE_SUFFIXES else None
+    spec, problem = (engine.spec, None) if engine else _spec_of(path, content)
     report = {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -65,12 +69,25 @@ def inspect(
         "spec": dataclasses.asdict(spec) if spec else None,
         "spec_problem": problem,
         "graph": dataclasses.asdict(content) if content else None,
+        "engine": engine and {**engine.to_dict(), "problems": _problems(path, engine)},
         "signature": signed,
     }
     if json_path is not None:
         write_report(report, json_path)
     if json_path != STANDARD_OUTPUT:
         _print_model(report, spec, content)
+
+
+def _problems(path: Path, record: EngineRecord) -> list[str]:
+    """Says why an engine does not run on this machine; empty where it does."""
+    from ..engine_file import damage, mismatches, read_here
+    from ..errors import MissingDependencyError
+
+    problems = damage(path.read_bytes(), record)
+    try:
+        return problems + mismatches(path, record, read_here(record))
+    except MissingDependencyError as error:
+        return [*problems, str(error)]
 
 
 def _verified(path: Path, signature: Path | None, key_files: tuple[Path, ...]) -> dict[str, Any]:
@@ -130,7 +147,9 @@ def _print_model(report: dict[str, Any], spec: ModelSpec | None, content: OnnxFi
     if (signed := report["signature"]) is not None:
         rows += [("signature", f"valid: {signed['file']}, covers {', '.join(signed['files'])}")]
         rows += [("signed with", f"{signed['key']}, sha256 {signed['key_sha256']}")]
-    rows += _spec_rows(spec) if spec else [("spec", report["spec_problem"])]
+    if report["engine"] is not None:
+        rows += _engine_rows(report["engine"])
+    rows += _spec_rows(spec) if spec else [("spec", report["spec_problem"] or "none")]
     rows += _graph_rows(content) if content else []
     for name, text in rows:
         table.add_row(name, Text(text))
@@ -156,6 +175,24 @@ def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
         ("made from", spec.source_sha256 or ""),
         *((f"parity {name}", str(figure)) for name, figure in spec.parity.items()),
     ]
+    return [(name, text) for name, text in rows if text]
+
+
+def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str]]:
+    capability = engine["capability"]
+    device = f"compute capability {capability[0]}.{capability[1]}" if capability else "any device"
+    plugin = engine["plugin"]
+    rows = [
+        ("engine of", f"{engine['library']} {engine['library_version']}, {engine['precision']}"),
+        ("built for", ", ".join(filter(None, (device, engine["device"])))),
+        ("driver then", engine["driver"]),
+        ("built from", f"{engine['source']}, sha256 {engine['source_sha256']}"),
+        ("plugin", f"{plugin['name']} {plugin['version']}, {plugin['sha256']}" if plugin else ""),
+    ]
+    for name, (smallest, usual, largest) in engine["shapes"].items():
+        sizes = ("x".join(map(str, shape)) for shape in (smallest, usual, largest))
+        rows.append((f"takes {name}", "{0} to {2}, best at {1}".format(*sizes)))
+    rows += [("problem here", problem) for problem in engine["problems"]]
     return [(name, text) for name, text in rows if text]
 
 

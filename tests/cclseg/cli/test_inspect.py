@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from engines import write_engine
 
 from cclseg.spec import ModelSpec
 
@@ -86,3 +87,27 @@ def test_a_name_that_is_no_model_is_an_error(cclseg: Cclseg) -> None:
     result = cclseg("inspect", "ccl-lite")
     assert result.returncode == 1
     assert result.stderr.startswith("error: no model 'ccl-lite'")
+
+
+def test_an_engine_is_described_by_its_sidecar(cclseg: Cclseg, tmp_path: Path) -> None:
+    engine = write_engine(tmp_path)
+    result = cclseg("inspect", str(engine))
+    assert result.returncode == 0, result.stderr
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "  " in line)
+    assert "tensorrt 10.3.0, int8" in result.stdout
+    assert "compute capability 8.7, Orin" in result.stdout
+    assert "1x3x32x32 to 4x3x32x32, best at 1x3x32x32" in result.stdout
+    assert lines["model"].split()[0] == "brightest-band,"
+    engine.write_bytes(engine.read_bytes()[:-1])
+    problems = json.loads(cclseg("inspect", str(engine), "--json", "-").stdout)["engine"][
+        "problems"
+    ]
+    assert "cut off" in problems[0]
+
+
+def test_an_engine_without_its_sidecar_is_refused(cclseg: Cclseg, tmp_path: Path) -> None:
+    engine = write_engine(tmp_path)
+    engine.with_name("model.engine.json").unlink()
+    result = cclseg("inspect", str(engine))
+    assert result.returncode == 1
+    assert "has no sidecar" in result.stderr
