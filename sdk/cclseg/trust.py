@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from .built_engines import ENGINE_SUFFIXES, was_built_here
-from .errors import InputError, SinkError, UntrustedModelError
+from .engine_record import read_record, rebuild_command
+from .errors import CclsegError, InputError, SinkError, UntrustedModelError
 from .files import file_sha256
 from .model_files import companions, signature_of
 from .models import bundled_digests
@@ -118,6 +119,7 @@ def vetted(model: Path) -> Iterator[Path]:
     Raises:
         UntrustedModelError: The model is unsigned, altered or signed with another key, and this
             device has pinned keys; or it is an engine from elsewhere.
+        EngineMismatchError: It is an engine from elsewhere that does not say what it is.
         InputError: A file or the pinned keys cannot be read.
         BackendError: An ONNX file is damaged, or takes weights from outside its folder.
         SinkError: There is no room for the copy.
@@ -129,8 +131,12 @@ def vetted(model: Path) -> Iterator[Path]:
     with TemporaryDirectory(prefix="cclseg-") as folder:
         digests = _private_copies(model, Path(folder))
         copy = Path(folder) / model.name
-        _check(model, copy, digests, pinned)
-        yield copy
+        try:
+            _check(model, copy, digests, pinned)
+            yield copy
+        except CclsegError as error:
+            # Who reads the message knows the model and has never seen the copy.
+            raise type(error)(str(error).replace(str(copy), str(model))) from error
 
 
 def _private_copies(model: Path, folder: Path) -> dict[str, str]:
@@ -184,8 +190,11 @@ def _check(model: Path, copy: Path, digests: Mapping[str, str], pinned: PinnedKe
     elif (signature := find_signature(model)) is not None and pinned is not None:
         signed = check_model(model, signature, pinned.load(), digests=digests)
         _log.info("%s is signed with the key %s", model, signed.key.path.name)
+    elif is_engine:
+        raise UntrustedModelError(_engine_reason(model, copy))
     else:
-        raise UntrustedModelError(_reason(model, pinned, is_engine=is_engine))
+        assert pinned is not None
+        raise UntrustedModelError(_reason(model, pinned))
 
 
 def find_signature(model: Path) -> Path | None:
@@ -237,15 +246,20 @@ def check_model(
     return signed
 
 
-def _reason(model: Path, pinned: PinnedKeys | None, *, is_engine: bool) -> str:
-    build = "build it here: cclseg build MODEL.onnx; or sign it" if is_engine else "sign it"
-    remedy = f"{build}: cclseg sign {model.name} --key private.pem"
-    if pinned is None:
-        return (
-            f"{model} was not built on this device, and an engine can run any code; {remedy}, and "
-            f"put the public key into {keys_folder()}"
-        )
+def _reason(model: Path, pinned: PinnedKeys) -> str:
     return (
         f"{model} is not signed ({signature_of(model).name} is absent), and this device loads only "
-        f"what a key in {pinned.folder} signed; {remedy}"
+        f"what a key in {pinned.folder} signed; sign it: cclseg sign {model.name} --key private.pem"
+    )
+
+
+def _engine_reason(model: Path, copy: Path) -> str:
+    """Says where an engine came from, as far as its sidecar is to be believed."""
+    record = read_record(copy)
+    where = f"on '{record.device}' " if record.device else ""
+    return (
+        f"{model} was not built on this device, and an engine can do whatever its maker wants; its "
+        f"sidecar says that it was built {where}with {record.library} {record.library_version}. "
+        f"Build it here: {rebuild_command(model, record)}; or sign it (cclseg sign {model.name} "
+        f"--key private.pem) and put the public key into {keys_folder()}"
     )

@@ -13,7 +13,8 @@ from networks import block_means
 from cclseg import Segmenter
 from cclseg.backends.choose import open_backend
 from cclseg.built_engines import engine_sidecar, record_built
-from cclseg.errors import InputError, UntrustedModelError
+from cclseg.engine_record import EngineRecord, write_record
+from cclseg.errors import EngineMismatchError, InputError, UntrustedModelError
 from cclseg.models import bundled_digests, bundled_models
 from cclseg.signing import new_key, sign_model
 from cclseg.trust import keys_folder, pinned_keys, vetted
@@ -48,10 +49,20 @@ def model(network, tmp_path):
 
 @pytest.fixture
 def engine(tmp_path):
-    """A file that goes for an engine, with a description."""
+    """A file that goes for an engine, with a sidecar of another device."""
     path = tmp_path / "net.engine"
     path.write_bytes(b"ftrt" + bytes(60))
-    engine_sidecar(path).write_text("{}")
+    record = EngineRecord(
+        library="tensorrt",
+        library_version="10.3.0",
+        engine_bytes=64,
+        engine_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        source="net.onnx",
+        source_sha256="0" * 64,
+        precision="int8",
+        device="Orin",
+    )
+    write_record(path, record)
     return path
 
 
@@ -144,11 +155,19 @@ class TestSettings:
 
 class TestEngines:
     def test_an_engine_from_elsewhere_is_refused(self, engine):
-        with (
-            pytest.raises(UntrustedModelError, match="was not built on this device"),
-            vetted(engine),
-        ):
+        with pytest.raises(UntrustedModelError) as refusal, vetted(engine):
             pass
+        text = str(refusal.value)
+        assert text.startswith(f"{engine} was not built on this device")
+        assert "it was built on 'Orin' with tensorrt 10.3.0. Build it here: cclseg build" in text
+        assert "cclseg-" not in text  # the folder of the copy
+
+    def test_an_engine_of_unknown_origin_is_refused(self, engine):
+        engine_sidecar(engine).unlink()
+        unknown = pytest.raises(EngineMismatchError, match=r"no sidecar net\.engine\.json")
+        with unknown as refusal, vetted(engine):
+            pass
+        assert str(refusal.value).startswith(f"{engine} ")
 
     @pytest.mark.parametrize("keys", ["no keys", "pinned"])
     def test_an_engine_that_was_built_here_is_loaded(self, engine, keys, request):
@@ -157,7 +176,7 @@ class TestEngines:
         record_built(engine)
         with vetted(engine) as loadable:
             assert loadable.read_bytes() == engine.read_bytes()
-            assert engine_sidecar(loadable).read_text() == "{}"
+            assert engine_sidecar(loadable).read_text() == engine_sidecar(engine).read_text()
 
     @pytest.mark.parametrize("suffix", [".engine", ".engine.json"])
     def test_an_engine_that_was_altered_is_refused(self, engine, suffix):
@@ -171,7 +190,8 @@ class TestEngines:
         sign_model(engine, pair[0])
         with vetted(engine) as loadable:
             assert loadable.read_bytes() == engine.read_bytes()
-        engine_sidecar(engine).write_text('{"device": "another"}')
+        with engine_sidecar(engine).open("a") as sidecar:
+            sidecar.write(" ")
         altered = pytest.raises(UntrustedModelError, match=r"net\.engine\.json was altered")
         with altered, vetted(engine):
             pass
