@@ -281,7 +281,7 @@ def _identity(plugin: Path | None, outcome: Outcome) -> Plugin | None:
     if not outcome.calls_plugin:
         _log.warning(
             "the plugin is not used, for the file holds the correlation as standard operators, "
-            "too; export it for this library: cclseg export CHECKPOINT -o DIR --targets tensorrt"
+            "too; export it for this library: cclseg export CHECKPOINT -o DIR --target tensorrt"
         )
         return None
     return Plugin(_PLUGIN_NAME, _PLUGIN_VERSION, file_sha256(plugin))

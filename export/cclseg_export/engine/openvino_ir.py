@@ -40,7 +40,7 @@ def write_ir(model: Path, target: Path) -> tuple[Path, Path]:
         raise BackendError(
             f"{model} holds {OPERATOR} as one node, which an .xml file cannot carry; load the "
             "ONNX file itself with the backend 'openvino', or export it for this target: "
-            "cclseg export CHECKPOINT -o DIR --targets openvino"
+            "cclseg export CHECKPOINT -o DIR --target openvino"
         )
     weights = target.with_suffix(".bin")
     make_folder(target.parent)

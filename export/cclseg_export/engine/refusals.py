@@ -66,7 +66,7 @@ def _advice_on_reading(said: str, job: Job) -> str:
     if any(name in said for name in _OF_QUANTIZATION):
         return (
             "An INT8 file for CPUs is quantised in another way; export one for this library: "
-            f"cclseg export CHECKPOINT -o DIR --int8 --calib DATA --targets {job.library}"
+            f"cclseg export CHECKPOINT -o DIR --target {job.library} --calib DATA"
         )
     if "Plugin not found" in said:
         return (

@@ -107,7 +107,7 @@ def test_the_bundled_int8_file_for_cpus_is_refused_with_the_way_to_one_that_fits
     message = refusal(program, "ccl-lite0")
     assert "TensorRT for RTX cannot read" in message
     assert "quantised in another way" in message
-    assert "--targets tensorrt-rtx" in message
+    assert "--target tensorrt-rtx" in message
     assert "Cuda Runtime" not in message
 
 

@@ -45,7 +45,7 @@ def test_openvino_cannot_carry_the_correlation_as_one_node(tmp_path, capsys):
     model = tmp_path / "model.onnx"
     model.write_bytes(operator.make_model((1, 8, 16, 16), radius=1).SerializeToString())
     assert run(["build", str(model), "--target", "openvino"]) == 1
-    assert "--targets openvino" in capsys.readouterr().err
+    assert "--target openvino" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
