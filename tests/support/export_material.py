@@ -46,7 +46,7 @@ def fragile_spec(**changes):
     return brightest_band_spec(tile_hw=TILE_HW, name="fragile", std=(255.0,) * 3, **changes)
 
 
-def write_fragile(path):
+def write_fragile(path, *, metadata=None):
     """Writes a network that tells the brightest band, and that 8 bits ruin in one place.
 
     One channel between the nodes ``spread`` and ``gather`` is 4,000 times as large as the others,
@@ -77,7 +77,7 @@ def write_fragile(path):
         [pool, convolutions[0], relu, *convolutions[1:]],
         inputs={"images": ["n", 3, height, width]},
         outputs={"logits": ["n", 3, height // 4, width // 4]},
-        metadata=fragile_spec().to_metadata(),
+        metadata=fragile_spec().to_metadata() if metadata is None else metadata,
         weights=[numpy_helper.from_array(w, name) for name, w in weights.items()],
     )
 
