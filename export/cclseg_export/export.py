@@ -28,7 +28,7 @@ from .int8 import Int8Writer, LayerChoice, LayerSearch, runnable_here
 from .origin import Origin, load_origin
 from .parity_page import Gallery, parity_page
 from .parity_report import parity_report, parity_summary
-from .tiles import calibration_tiles
+from .tiles import CalibrationSet, calibration_tiles
 from .to_onnx import attach_spec, save_model
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def export_model(
 class _Material:
     """What INT8 is calibrated on and files are measured on, checked before any work is done."""
 
-    calibration: list[FloatArray] | None
+    calibration: CalibrationSet | None
     dataset: DatasetFolder | None
 
 
@@ -163,19 +163,19 @@ class _Job:
                 attach_spec(half, dataclasses.replace(self.origin.spec, precision="fp16"))
                 self._add(staging / f"{self.origin.spec.name}.fp16.onnx", half, precision="fp16")
 
-    def write_int8(self, staging: Path, calibration: list[FloatArray]) -> None:
+    def write_int8(self, staging: Path, calibration: CalibrationSet) -> None:
         """Calibrates, chooses the layers that stay in floating point, and writes every target."""
         options = self.options
         fp32 = next(iter(self.models.values()))
         with self._step("calibrate"):
             ranges = calibrate(
                 fp32,
-                calibration,
+                calibration.tiles,
                 spec=self.origin.spec,
                 method=options.method,
                 percentile=options.percentile,
             )
-        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration)
+        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration.tiles)
         kept = options.keep_float
         if options.auto:
             with self._step("search"):
@@ -242,7 +242,7 @@ class _Job:
     def _probe(self) -> FloatArray:
         """Returns a network input for the check of the conversion: a real one where there is."""
         if self.material.calibration:
-            return self.material.calibration[0]
+            return self.material.calibration.tiles[0]
         spec = self.origin.spec
         shape = (1, len(spec.bands), *spec.input_hw)
         return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)

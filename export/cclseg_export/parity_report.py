@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cclseg.dataset import DatasetFolder
-    from cclseg.frame import FloatArray
 
     from .gate import Verdict
     from .int8 import LayerChoice
     from .options import ExportOptions
     from .origin import Origin
+    from .tiles import CalibrationSet
 
 SCHEMA_VERSION = 2
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "openvino")
@@ -33,7 +33,7 @@ def parity_report(  # noqa: PLR0913 - one argument per step of the job
     options: ExportOptions,
     *,
     conversion_error: float | None,
-    calibration: list[FloatArray] | None,
+    calibration: CalibrationSet | None,
     dataset: DatasetFolder | None,
     choice: LayerChoice | None,
     verdicts: Sequence[Verdict],
@@ -64,7 +64,7 @@ def parity_report(  # noqa: PLR0913 - one argument per step of the job
             "sha256": origin.spec.source_sha256,
             "kind": "onnx" if origin.checkpoint is None else "checkpoint",
         },
-        "headlines": lines,
+        "headlines": [*lines, *(calibration.warnings if calibration else ())],
         "advice": list(_advice(origin, options, calibration, choice, verdicts)),
         "conversion_error": conversion_error,
         "data": _data(dataset, options.split),
@@ -102,12 +102,14 @@ def _data(dataset: DatasetFolder | None, split: str) -> dict[str, Any] | None:
 
 
 def _calibration(
-    calibration: list[FloatArray] | None, options: ExportOptions
+    calibration: CalibrationSet | None, options: ExportOptions
 ) -> dict[str, Any] | None:
     if calibration is None:
         return None
     return {
-        "tiles": len(calibration),
+        "tiles": len(calibration.tiles),
+        "images": calibration.images,
+        "warnings": list(calibration.warnings),
         "method": options.method,
         "percentile": options.percentile if options.method == "percentile" else None,
     }
@@ -168,7 +170,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _advice(
     origin: Origin,
     options: ExportOptions,
-    calibration: list[FloatArray] | None,
+    calibration: CalibrationSet | None,
     choice: LayerChoice | None,
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:
@@ -177,9 +179,9 @@ def _advice(
         return
     if options.method == "minmax":
         yield "Cut off rare extremes when calibrating: --method percentile, or --method mse."
-    if len(calibration) < _PLENTY_OF_TILES:
+    if len(calibration.tiles) < _PLENTY_OF_TILES:
         yield (
-            f"Calibrate on more images: {len(calibration)} tiles were used, "
+            f"Calibrate on more images: {len(calibration.tiles)} tiles were used, "
             f"{_PLENTY_OF_TILES} are better."
         )
     if not options.auto:
