@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 # Enough to even out frames that take longer, few enough to keep memory flat.
 _FRAMES_BETWEEN_STAGES = 2
 
-_LISTED_FAILURES = 1000
+LISTED_FAILURES = 1000
+"""Failed frames that a summary names; a camera may run for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class _Job:
         _log.info("no result for %s: %s", name, error)
         with self._outcome_lock:
             self._failed += 1
-            if len(self._failures) < _LISTED_FAILURES:
+            if len(self._failures) < LISTED_FAILURES:
                 self._failures.append(FrameFailure(name, str(error)))
             self._progress(self._done + self._failed)
 

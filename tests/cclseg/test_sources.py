@@ -201,7 +201,7 @@ class TestNames:
             open_source(path)
 
     def test_an_unknown_scheme_is_answered_with_the_nearest(self):
-        with pytest.raises(SourceError, match="nothing opens 'rstp:'; did you mean .*'rtsp'"):
+        with pytest.raises(SourceError, match=r"nothing opens 'rstp:'; did you mean .*'rtsp'"):
             open_source("rstp://10.0.0.1/live")
 
     def test_a_scheme_may_be_added(self, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """What cameras and links do, with real pipelines, servers and signals: streams go on or say why."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts import frames_in
 from networks import colour_patches
-from streaming import RtspServer, require_gstreamer, until
+from streaming import PATIENCE_S, RtspServer, require_gstreamer, until
 
 from cclseg import Segmenter, open_source
 from cclseg.errors import SourceError
+from cclseg.image_files import read_mask
 from cclseg.sources.gst_process import GstProcess
 from cclseg.sources.live import LiveSource, Patience
 
@@ -258,6 +262,75 @@ class TestPipelines:
         process.kill()
         process.communicate()
         until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+class TestProgram:
+    """The program ``cclseg predict`` on a camera that never ends."""
+
+    @pytest.fixture
+    def start(self, network, tmp_path):
+        processes = []
+
+        def start_on(source, *arguments):
+            command = [sys.executable, "-m", "cclseg", "predict", source, "-m", str(network)]
+            options = ["--backend", "onnxruntime", "--json", "figures.json", *map(str, arguments)]
+            process = subprocess.Popen(
+                [*command, *options], cwd=tmp_path, text=True, start_new_session=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            processes.append(process)
+            return process
+
+        yield start_on
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_under_load_writes_everything_and_is_success(self, start, tmp_path, number):
+        camera = "gst:videotestsrc is-live=true ! video/x-raw,width=640,height=480,framerate=60/1"
+        process = start(camera, "-o", "out.mp4")
+        until(lambda: list(tmp_path.glob(".out.*")))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, err.count("\n")) == (0, 1), err
+        figures = json.loads((tmp_path / "figures.json").read_text())
+        assert len(frames_in(tmp_path / "out.mp4")) == figures["done"] > 0
+        assert figures["stopped"]
+        assert figures["age_ms"]["p50"] > 0
+        assert f"{figures['done']} frame" in out
+        assert not list(tmp_path.glob(".out.*"))
+
+    def test_a_camera_that_is_lost_is_a_warning_and_the_job_goes_on(self, start, tmp_path):
+        with RtspServer() as server:
+            process = start(server.url, "-o", "masks")
+            until(lambda: list(tmp_path.glob("masks/*.png")))
+            server.kill()
+            assert "127.0.0.1 is lost" in process.stderr.readline()
+            before = len(list(tmp_path.glob("masks/*.png")))
+            server.start()
+            until(lambda: len(list(tmp_path.glob("masks/*.png"))) > before + 5)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert all(read_mask(path).shape == (120, 160) for path in tmp_path.glob("masks/*.png"))
+
+    def test_a_disk_that_fills_up_ends_it_with_a_clear_error_and_whole_masks(self, start, tmp_path):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("cannot mount a small file system")
+        try:
+            process = start(f"gst:videotestsrc is-live=true ! {SMALL}", "-o", disk)
+            _, err = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 1
+            assert re.match(r"error: cannot write .*; free space or choose another place\n", err)
+            masks = [path for path in disk.iterdir() if path.suffix == ".png"]
+            assert all(read_mask(path).shape == (48, 64) for path in masks)
+            assert not [path for path in disk.iterdir() if "partial" in path.name]
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_real_time_files_keep_their_pace_and_lose_frames_only_by_the_policy(segment):

@@ -11,12 +11,14 @@ import click
 
 from ..errors import InputError
 from ..models import DEFAULT_MODEL
+from .app import DONE, FAILED, INTERRUPTED
 from .options import STANDARD_OUTPUT, json_option, write_report
 
 if TYPE_CHECKING:
     from ..pipeline import JobSummary
     from ..sinks import Sink
     from ..sources import Source
+    from ..stream import Policy
 
 _SHOWN_FAILURES = 20
 
@@ -35,6 +37,11 @@ _SHOWN_FAILURES = 20
 @click.option("--threads", type=click.IntRange(min=1), help="Threads (default: all processors).")
 @click.option("--tile", type=click.IntRange(min=1), help="Side of a tile in pixels.")
 @click.option("--overlap", type=click.FloatRange(0, 0.9), help="Share that tiles have in common.")
+@click.option(
+    "--policy",
+    type=click.Choice(["all", "latest", "drop-oldest"]),
+    help="Frames that come too fast (default: all of files, the latest of cameras).",
+)
 @json_option
 @click.pass_context
 def predict(
@@ -48,18 +55,27 @@ def predict(
     threads: int | None,
     tile: int | None,
     overlap: float | None,
+    policy: Policy | None,
     json_path: Path | None,
 ) -> None:
-    """Segment the frames of SOURCE: an image, a folder, a pattern ("flight/*.jpg") or a video.
+    """Segment the frames of SOURCE: images, a video, a camera or a stream.
+
+    SOURCE is an image, a folder, a pattern ("flight/*.jpg"), a video, a camera (v4l2://0, csi://0),
+    a stream (rtsp://, rtp://, udp://) or a GStreamer pipeline ("gst:videotestsrc").
 
     The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
     where there are no data), .png one mask, .mp4 a video with the classes laid over the frames.
     Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
     the exit code is then 1; the others are done.
+
+    Ctrl-C or SIGTERM ends the job in good order: what is on its way is written and the video
+    completed. The exit code is then 0 for cameras and streams, which have no other end, and 130
+    for files.
     """
     from ..pipeline import run_job
     from ..segmenter import Segmenter
     from ..sources import open_source
+    from .stopping import stop_on_signals
 
     with open_source(source) as frames:
         with _wrong_usage(ctx):
@@ -67,8 +83,8 @@ def predict(
             segmenter = Segmenter(
                 model, backend=backend, threads=threads, tile=tile, overlap=overlap
             )
-        with segmenter, _progress(frames) as advance:
-            summary = run_job(frames, segmenter, sink, progress=advance)
+        with segmenter, stop_on_signals() as stop, _progress(frames) as advance:
+            summary = run_job(frames, segmenter, sink, policy=policy, progress=advance, stop=stop)
         described = {
             "source": source,
             "output": str(sink.target),
@@ -81,7 +97,13 @@ def predict(
     if json_path != STANDARD_OUTPUT:
         _print_summary(summary, sink.target)
     _name_failures(summary)
-    ctx.exit(1 if summary.failed else 0)
+    ctx.exit(_exit_code(summary, live=frames.live))
+
+
+def _exit_code(summary: JobSummary, *, live: bool) -> int:
+    if summary.stopped and not live:
+        return INTERRUPTED
+    return FAILED if summary.failed_count else DONE
 
 
 @contextmanager
@@ -108,7 +130,7 @@ def _sink_for(source: Source, out: Path | None, *, overlay: bool) -> Sink:
 
 
 def _default_out(source: Source, *, overlay: bool) -> Path:
-    if source.fps is not None:
+    if source.fps is not None or source.live:
         return Path(f"{source.name}_overlay.mp4")
     if source.total == 1:
         return Path(f"{source.name}_overlay.jpg" if overlay else f"{source.name}_mask.png")
@@ -147,7 +169,13 @@ def _progress(source: Source) -> Iterator[Callable[[int], None]]:
 
 def _print_summary(summary: JobSummary, target: Path) -> None:
     noun = "frame" if summary.done == 1 else "frames"
-    click.echo(f"{summary.done} {noun} -> {target}  ({summary.fps:.1f} fps)")
+    ended = " until it was stopped" if summary.stopped else ""
+    click.echo(f"{summary.done} {noun}{ended} -> {target}  ({summary.fps:.1f} fps)")
+    if summary.dropped:
+        click.echo(f"dropped by the policy: {summary.dropped}")
+    if summary.age_ms is not None and summary.dropped:
+        ages = (f"{name} {age:.0f}" for name, age in summary.age_ms.items())
+        click.echo(f"ms from capture to result: {', '.join(ages)}")
     if summary.done:
         shares = (f"{name} {share:.1%}" for name, share in summary.class_fractions.items())
         click.echo(f"classes: {', '.join(shares)}")
@@ -156,12 +184,14 @@ def _print_summary(summary: JobSummary, target: Path) -> None:
 
 
 def _name_failures(summary: JobSummary) -> None:
-    if not summary.failed:
+    from ..pipeline import LISTED_FAILURES
+
+    if not summary.failed_count:
         return
-    noun = "frame" if len(summary.failed) == 1 else "frames"
-    click.echo(f"error: {len(summary.failed)} {noun} failed:", err=True)
+    noun = "frame" if summary.failed_count == 1 else "frames"
+    click.echo(f"error: {summary.failed_count} {noun} failed:", err=True)
     for failure in summary.failed[:_SHOWN_FAILURES]:
         click.echo(f"  {failure.name}: {failure.reason}", err=True)
-    if len(summary.failed) > _SHOWN_FAILURES:
-        rest = len(summary.failed) - _SHOWN_FAILURES
-        click.echo(f"  and {rest} more; --json FILE lists them all", err=True)
+    if summary.failed_count > _SHOWN_FAILURES:
+        rest = summary.failed_count - _SHOWN_FAILURES
+        click.echo(f"  and {rest} more; --json FILE lists up to {LISTED_FAILURES}", err=True)
