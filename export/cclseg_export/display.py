@@ -94,7 +94,7 @@ def _table(report: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("file", "backend"):
         table.add_column(column, overflow="fold")
-    for column in ("mIoU", "worst class", "same", "ms a tile", "speed"):
+    for column in ("mIoU", "worst class", "same", "speed"):
         table.add_column(column, justify="right")
     for file in report["files"]:
         for backend, figures in file["backends"].items():
@@ -108,8 +108,7 @@ def _figures(figures: Mapping[str, Any]) -> tuple[str, ...]:
     loss, place = max(losses, default=(0.0, "no class"))
     return (
         f"{figures['miou']:.4f}",
-        f"{0.0 - loss:+.2f} {place}",
+        f"{round(-loss, 2) + 0.0:+.2f} {place}",
         f"{100 * figures['agreement']:.1f} %",
-        f"{figures['latency_ms']:.1f}" if "latency_ms" in figures else "-",
         f"{figures['latency_ratio']:.2f} x" if "latency_ratio" in figures else "-",
     )

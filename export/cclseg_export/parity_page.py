@@ -149,7 +149,7 @@ def _key_figures(content: Mapping[str, Any]) -> Iterator[report.Html]:
     worst = max(_worst_loss(figures) for figures in judged["backends"].values())
     tiles = {
         f"mean IoU, {best['miou_reference']:.3f} before": f"{best['miou']:.3f}",
-        f"points of IoU in {worst[1]}, which loses most": f"{0.0 - worst[0]:+.2f}",
+        f"points of IoU in {worst[1]}, which loses most": f"{round(-worst[0], 2) + 0.0:+.2f}",
         "of all pixels get the same class": f"{100 * best['agreement']:.1f} %",
     }
     if "latency_ratio" in best:
@@ -364,7 +364,7 @@ def _change(loss_points: float | None, budget: float) -> report.Html:
     """The change that a loss is, with its sign; red outside the budget."""
     if loss_points is None:
         return report.joined(["–"])
-    text = f"{0.0 - loss_points:+.2f}"
+    text = f"{round(-loss_points, 2) + 0.0:+.2f}"
     return (
         report.element("span", text, class_="lost")
         if loss_points > budget

@@ -1,0 +1,62 @@
+"""Costs of layers: what one layer alone does to the logits, measured without labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from export_material import FRAGILE_NODES, TILE_HW, fragile_spec, write_fragile
+
+from cclseg_export.calibrate import calibrate
+from cclseg_export.plan import quantizable_nodes
+from cclseg_export.sensitivity import layer_costs, quantized_alone
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    model = onnx.load(write_fragile(tmp_path_factory.mktemp("sensitivity") / "fragile.onnx"))
+    rng = np.random.default_rng(0)
+    tiles = [rng.random((1, 3, *TILE_HW), np.float32) for _ in range(3)]
+    return model, calibrate(model, tiles, spec=fragile_spec()), tiles
+
+
+def _run(model, tile):
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"images": tile})[0]
+
+
+def test_costs_are_ranked_and_share_the_whole_error(calibrated):
+    model, ranges, tiles = calibrated
+    seen = []
+    costs = layer_costs(
+        model, ranges, quantizable_nodes(model), tiles,
+        on_layer=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert {cost.node for cost in costs[:2]} == set(FRAGILE_NODES)
+    assert [cost.snr_db for cost in costs] == sorted(cost.snr_db for cost in costs)
+    assert sum(cost.share for cost in costs) == pytest.approx(1)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_cost_is_the_error_of_the_file_with_that_layer_alone_in_8_bits(calibrated):
+    model, ranges, tiles = calibrated
+    (cost,) = layer_costs(model, ranges, ["gather"], tiles)
+    alone = quantized_alone(model, ranges, "gather")
+    expected = [_run(model, tile) for tile in tiles]
+    errors = [_run(alone, tile) - e for tile, e in zip(tiles, expected, strict=True)]
+    ratio = np.mean(np.square(expected)) / np.mean(np.square(errors))
+    assert cost.snr_db == pytest.approx(10 * math.log10(ratio), abs=0.01)
+    assert (cost.op, cost.module, cost.share) == ("Conv", "gather", 1)
+
+
+def test_only_that_layer_is_quantised(calibrated):
+    model, ranges, _ = calibrated
+    alone = quantized_alone(model, ranges, "head")
+    stored = {tensor.name: tensor.data_type for tensor in alone.graph.initializer}
+    assert stored["spread.weight"] == stored["gather.weight"] == onnx.TensorProto.FLOAT
+    assert "head.weight" not in stored
