@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 
 import cclseg
+from cclseg.errors import BackendError
+from cclseg.ops_build import find_compiler
 
 ROOT = Path(__file__).parent.parent
+LIBRARIES = "cclseg/native/lib"
 PACKAGES = {"cclseg": "sdk", "cclseg_trainer": "trainer", "cclseg_export": "export"}
 
 
@@ -54,6 +57,20 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
+@pytest.fixture(scope="module")
+def wheel_without_compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a machine that has no compiler, or at least none on its path."""
+    folder = tmp_path_factory.mktemp("no-compiler")
+    words = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+    done = subprocess.run(
+        words, cwd=ROOT, env={"PATH": str(folder)}, capture_output=True, text=True, check=True
+    )
+    (line,) = (line for line in done.stderr.splitlines() if "native operator" in line)
+    assert "install one" in line
+    (path,) = folder.iterdir()
+    return path
+
+
 def _run(bare: Path, code: str) -> str:
     words = [bare / "python", "-I", "-c", code]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
@@ -68,7 +85,8 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
         for path in (ROOT / folder / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packed == written
+    libraries = {name for name in packed | written if name.startswith(LIBRARIES)}
+    assert packed - libraries == written - libraries
     assert {f"{package}/py.typed" for package in PACKAGES} <= packed
 
 
@@ -79,6 +97,27 @@ def test_the_wheel_carries_the_sources_of_the_native_operator(wheel: Path) -> No
         "cpu/kernel.h", "cpu/ort_op.cpp", "cpu/openvino_extension.cpp",
         "cuda/local_correlation.cu", "tensorrt/local_correlation_plugin.cu",
     } <= packed  # fmt: skip
+
+
+def test_a_wheel_built_with_a_compiler_carries_the_operator(wheel: Path, bare: Path) -> None:
+    try:
+        find_compiler()
+    except BackendError as error:
+        pytest.skip(str(error))
+    assert re.search(r"-py3-none-linux_\w+\.whl$", wheel.name)
+    code = (
+        "import ctypes, os; from cclseg.ops_build import find_cpu_library;"
+        "os.environ['XDG_CACHE_HOME'] = '/nothing/here'; os.environ.pop('CCLSEG_NATIVE_DIR', None);"
+        "path = find_cpu_library('onnxruntime'); ctypes.CDLL(str(path)).RegisterCustomOps;"
+        "print(path.parent.relative_to(path.parents[3]), len(list(path.parent.iterdir())))"
+    )
+    assert _run(bare, code) == f"{LIBRARIES} 1"
+
+
+def test_a_wheel_built_without_a_compiler_runs_anywhere(wheel_without_compiler: Path) -> None:
+    assert wheel_without_compiler.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel_without_compiler) as archive:
+        assert not [name for name in archive.namelist() if name.startswith(LIBRARIES)]
 
 
 def test_the_wheel_carries_the_licence(wheel: Path, about: Message) -> None:

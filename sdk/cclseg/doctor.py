@@ -28,7 +28,7 @@ from .errors import CclsegError, MissingDependencyError
 from .files import file_sha256
 from .machine import Machine, read_machine
 from .models import DEFAULT_MODEL, bundled_models
-from .ops_build import Host, find_cpu_library
+from .ops_build import PACKAGED, Host, find_cpu_library
 from .tensorrt_library import Library, find_module, import_library, missing
 from .trust import keys_folder, pinned_keys
 
@@ -185,7 +185,8 @@ def _look_for_kernels() -> Iterator[Finding]:
     """Only networks that were exported with the correlation as one node take them."""
     for host in get_args(Host):
         if (library := find_cpu_library(host)) is not None:
-            yield Finding(host, "untried", str(library))
+            origin = "carried by the package" if library.parent == PACKAGED else "built here"
+            yield Finding(host, "untried", f"{origin}: {library}")
         else:
             yield Finding(host, "absent", "not compiled", "cclseg ops build")
 

@@ -1,7 +1,8 @@
 """Compiles the native local correlation for this machine, and finds what was compiled.
 
-Nothing is compiled unless it is asked for, and a network runs without it, only slower: each
-exported file holds the operator as standard operators, too.
+The package's own build does this for ONNX Runtime where a compiler is, ``cclseg ops build`` for all
+libraries at any later time. A network runs without it, only slower: each exported file holds the
+operator as standard operators, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Literal
 
 from .errors import BackendError
 from .files import make_folder, replacing
+from .machine import read_machine
 
 Host = Literal["onnxruntime", "openvino"]
 """A library that runs networks and can load the operator."""
@@ -28,9 +31,11 @@ OPERATOR = "cclseg.LocalCorrelation"
 """What the libraries compute, as :attr:`cclseg.onnx_file.OnnxFile.op_counts` names it."""
 
 FOLDER_VARIABLE = "CCLSEG_NATIVE_DIR"
-"""Environment variable that names the folder of compiled libraries."""
+"""Environment variable that names the one folder of compiled libraries."""
 
 SOURCES = Path(__file__).parent / "native" / "cpu"
+PACKAGED = Path(__file__).parent / "native" / "lib"
+"""Where the package carries what its own build compiled; no such folder where it did not."""
 
 # No -ffast-math: with some compilers, a library linked with it changes how the whole process
 # rounds tiny numbers.
@@ -87,12 +92,16 @@ def find_cpu_library(host: Host, folder: Path | None = None) -> Path | None:
 
     Args:
         host: The library that shall load it.
-        folder: Where to look; None for :func:`native_folder`.
+        folder: Where to look; None for :func:`native_folder`, which the user writes to, and then
+            :data:`PACKAGED`, unless the user names the one folder by :data:`FOLDER_VARIABLE`.
     """
     if host == "openvino" and importlib.util.find_spec("openvino") is None:
         return None
-    path = (folder or native_folder()) / _library_name(host)
-    return path if path.is_file() else None
+    name = _library_name(host)
+    folders = [folder or native_folder()]
+    if folder is None and not os.environ.get(FOLDER_VARIABLE):
+        folders.append(PACKAGED)
+    return next((path for place in folders if (path := place / name).is_file()), None)
 
 
 def build_cpu(
@@ -121,25 +130,39 @@ def build_cpu(
     hosts = _installed_hosts() if hosts is None else hosts
     compiler = find_compiler()
     folder = make_folder(folder or native_folder())
-    shared = (*_COMMON, *_kernels_for(compiler))
-    steps = len(shared) + len(hosts)
+    flags = {host: (*_host_flags(host), *extra_flags) for host in hosts}
+    jobs = [
+        *((_HOST_SOURCES[host], flags[host]) for host in hosts),  # the longest first
+        *((source, tuple(extra_flags)) for source in (*_kernels_for(compiler), *_COMMON)),
+    ]
     libraries: dict[Host, Path] = {}
     with TemporaryDirectory(prefix="cclseg-ops-") as work:
-        objects = []
-        for source in shared:
-            steps -= 1
-            _tell(progress, source, steps)
-            objects.append(compile_source(compiler, source, Path(work), extra_flags))
-        for host in hosts:
-            steps -= 1
-            source = _HOST_SOURCES[host]
-            _tell(progress, source, steps)
-            flags = (*_host_flags(host), *extra_flags)
-            glue = compile_source(compiler, source, Path(work), flags)
+        objects = _compile_all(compiler, jobs, Path(work), progress)
+        shared = objects[len(hosts) :]
+        for host, glue in zip(hosts, objects, strict=False):
             libraries[host] = folder / _library_name(host)
             with replacing(libraries[host]) as temporary:
-                link(compiler, [*objects, glue], temporary, (*flags, *_host_libraries(host)))
+                link(compiler, [glue, *shared], temporary, (*flags[host], *_host_libraries(host)))
     return libraries
+
+
+def _compile_all(
+    compiler: str,
+    jobs: Sequence[tuple[Source, Sequence[str]]],
+    work: Path,
+    progress: Callable[[str, int], None] | None,
+) -> list[Path]:
+    """Compiles sources, each with further flags, on all processors; returns the object files."""
+    with ThreadPoolExecutor(read_machine().cores) as pool:
+        running = [pool.submit(compile_source, compiler, job[0], work, job[1]) for job in jobs]
+        try:
+            objects: list[Path] = []
+            for (source, _), future in zip(jobs, running, strict=True):
+                _tell(progress, source, len(jobs) - len(objects) - 1)
+                objects.append(future.result())
+            return objects
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error nothing more is begun
 
 
 def compile_kernels(

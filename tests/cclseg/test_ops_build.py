@@ -35,6 +35,22 @@ def test_nothing_is_found_where_nothing_was_built(tmp_path):
     assert ops_build.find_cpu_library("onnxruntime", tmp_path) is None
 
 
+def test_what_the_user_built_goes_before_what_the_package_carries(monkeypatch, tmp_path):
+    built = native_library("onnxruntime")
+    for name in ("package", "cache/cclseg/native"):
+        (tmp_path / name).mkdir(parents=True)
+        shutil.copy(built, tmp_path / name)
+    monkeypatch.setattr(ops_build, "PACKAGED", tmp_path / "package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CCLSEG_NATIVE_DIR", raising=False)
+    users = ops_build.find_cpu_library("onnxruntime")
+    assert users == tmp_path / "cache" / "cclseg" / "native" / built.name
+    users.unlink()
+    assert ops_build.find_cpu_library("onnxruntime") == tmp_path / "package" / built.name
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path / "empty"))
+    assert ops_build.find_cpu_library("onnxruntime") is None
+
+
 def test_a_library_of_other_sources_is_not_found(monkeypatch, tmp_path):
     built = native_library("onnxruntime")
     shutil.copy(built, tmp_path)

@@ -81,7 +81,7 @@ def test_a_compiled_correlation_is_found_and_its_absence_says_what_to_do(
     library = native_library("onnxruntime")
     monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(library.parent))
     finding = _finding(diagnose(), "onnxruntime", "compiled correlation")
-    assert (finding.state, finding.detail) == ("untried", str(library))
+    assert (finding.state, finding.detail) == ("untried", f"built here: {library}")
 
 
 def test_the_diagnosis_is_plain_json(here: Diagnosis) -> None:
