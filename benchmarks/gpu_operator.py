@@ -4,10 +4,10 @@ Usage: python benchmarks/gpu_operator.py [--cases 60] [--samples 300] [-o FILE]
        python benchmarks/gpu_operator.py --emulate
 
 Compiles the plugin for this machine's GPU and a small C++ program that calls it as TensorRT does,
-without TensorRT. Random problems of every type and option must match the definition, or the run
-fails. Then a time stands beside two others of the same run: the floor, which is reading both maps
-and writing the result once at the rate of a plain copy, and the kernels of localcorr where that
-and torch are installed. With --emulate the kernels run on the CPU, and nothing is timed.
+without TensorRT. Random problems of every type, layout and option must match the definition, or the
+run fails. Then a time stands beside two others of the same run: the floor, which is reading both
+maps and writing the result once at the rate of a plain copy, and the kernels of localcorr where
+that and torch are installed. With --emulate the kernels run on the CPU, and nothing is timed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _localcorr
 import numpy as np
 from _record import percentiles, write_result
 from numpy.typing import NDArray
@@ -34,13 +36,35 @@ import tensorrt_plugin  # noqa: E402 - the program that drives the plugin belong
 
 Maps = NDArray[Any]
 
-_SCALES = (0.031, 0.007)  # of int8 maps
-# The last step rounds to 24 bits, to 11 bits, and to 24 bits of an exact sum.
-_TOLERANCES = {
-    "float32": {"rtol": 1e-5, "atol": 4e-6},
-    "float16": {"rtol": 2**-10, "atol": 4e-6},
-    "int8": {"rtol": 4e-6, "atol": 1e-9},
-}
+_SCALES, _OUT_SCALE = (0.031, 0.007), 0.01  # of int8 maps, and of an int8 result
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Types and layout of maps and result, and how far a result may be from the definition."""
+
+    maps: str
+    out: str
+    packed: bool = False
+    rtol: float = 1e-5
+    atol: float = 4e-6
+
+    def __str__(self) -> str:
+        layout = " in packs of four" if self.packed else ""
+        return f"{self.maps}{layout} to {self.out}"
+
+
+# The last step rounds to 24 bits, to 11 bits, or to 24 bits of an exact sum. An int8 result is
+# compared with the unrounded definition: it is the nearest step, but for rounding before that.
+_KINDS = (
+    Kind("float32", "float32"),
+    Kind("float16", "float16", rtol=2**-10),
+    Kind("int8", "float32", rtol=4e-6, atol=1e-9),
+    Kind("int8", "float32", packed=True, rtol=4e-6, atol=1e-9),
+    Kind("int8", "float16", packed=True, rtol=2**-10),
+    Kind("int8", "int8", packed=True, rtol=0, atol=0.5001),
+)
+_TIMED_KINDS = (_KINDS[0], _KINDS[1], _KINDS[3])
 _TIMED = (  # shape, radius: two maps of a network at the edge, and two that fill a large GPU
     ((1, 64, 64, 64), 4),
     ((1, 32, 128, 128), 3),
@@ -59,18 +83,23 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, help="result file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        driver = _emulated(Path(name)) if arguments.emulate else _compiled(Path(name))
-        errors = {dtype: _largest_error(driver, dtype, arguments.cases) for dtype in _TOLERANCES}
-        print(f"{arguments.cases} problems of each type match the definition: {errors}")
-        if arguments.emulate:
-            return
-        gpu = " ".join(_lines(driver.program, "device"))
-        timed = _timed(driver, arguments.samples)
+        folder = Path(name)
+        driver = _emulated(folder) if arguments.emulate else _compiled(folder)
+        content: dict[str, Any] = {
+            "gpu": "emulated" if arguments.emulate else " ".join(_lines(driver.program, "device")),
+            "problems_of_each_kind": arguments.cases,
+            "largest_errors": {str(k): _errors(driver, k, arguments.cases) for k in _KINDS},
+        }
+        for kind, errors in content["largest_errors"].items():
+            print(f"{kind}: {len(errors)} problems match the definition within {max(errors):.2g}")
+        if not arguments.emulate:
+            content |= _timed(driver, folder, arguments.samples)
+    if arguments.out is None and arguments.emulate:
+        return
     out = arguments.out
     if out is None:
-        device = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
+        device = re.sub(r"[^a-z0-9]+", "-", content["gpu"].lower()).strip("-")
         out = make_folder(Path(__file__).parent / "results" / device) / "gpu_operator.json"
-    content = {"gpu": gpu, "cases": arguments.cases, "largest_errors": errors, **timed}
     print(write_result("gpu_operator", content, out))
 
 
@@ -94,10 +123,10 @@ def _lines(program: Path, *arguments: object) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
 
 
-def _largest_error(driver: tensorrt_plugin.Driver, dtype: str, cases: int) -> float:
-    """Checks random problems; returns the largest absolute difference from the definition."""
+def _errors(driver: tensorrt_plugin.Driver, kind: Kind, cases: int) -> list[float]:
+    """Checks random problems; returns the largest absolute error of each."""
     rng = np.random.default_rng(0)
-    largest = 0.0
+    errors = []
     for _ in range(cases):
         groups, depth = int(rng.integers(1, 5)), int(rng.integers(1, 17))
         shape = (int(rng.integers(1, 3)), groups * depth, *map(int, rng.integers(1, 90, 2)))
@@ -107,41 +136,58 @@ def _largest_error(driver: tensorrt_plugin.Driver, dtype: str, cases: int) -> fl
             "groups": groups,
             "normalize": int(rng.integers(0, 2)),
         }
-        a, b = _maps(rng, shape, dtype)
-        found, _ = _correlate(driver, a, b, options)
-        scales = _SCALES if dtype == "int8" else (1.0, 1.0)
-        left, right = (m.astype(np.float64) * s for m, s in zip((a, b), scales, strict=True))
-        expected = local_correlation(left, right, **options).astype(found.dtype)
-        np.testing.assert_allclose(found, expected, err_msg=f"{shape} {options}",
-                                   **_TOLERANCES[dtype])  # fmt: skip
-        difference = np.abs(found.astype(np.float64) - expected)
-        largest = max(largest, float(difference.max()))
-    return largest
+        a, b = _maps(rng, shape, kind)
+        found, _ = _correlate(driver, kind, a, b, options)
+        expected = _defined(kind, a, b, options)
+        np.testing.assert_allclose(
+            found.astype(np.float64), expected.astype(np.float64), rtol=kind.rtol, atol=kind.atol,
+            err_msg=f"{kind}: {shape} {options}",
+        )  # fmt: skip
+        errors.append(float(np.abs(found.astype(np.float64) - expected).max()))
+    return errors
 
 
-def _maps(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> tuple[Maps, Maps]:
-    if dtype == "int8":
+def _maps(rng: np.random.Generator, shape: tuple[int, ...], kind: Kind) -> tuple[Maps, Maps]:
+    if kind.maps == "int8":
         a, b = rng.integers(-128, 128, (2, *shape), np.int8)
     else:
-        a, b = rng.normal(size=(2, *shape)).astype(dtype)
+        a, b = rng.normal(size=(2, *shape)).astype(kind.maps)
     return a, b
 
 
+def _defined(kind: Kind, a: Maps, b: Maps, options: dict[str, int]) -> Maps:
+    """Returns the definition's result in the type of the kind; in steps, not rounded, for int8."""
+    scales = _SCALES if kind.maps == "int8" else (1.0, 1.0)
+    left, right = (m.astype(np.float64) * s for m, s in zip((a, b), scales, strict=True))
+    out: Maps = local_correlation(left, right, **options)
+    if kind.out == "int8":
+        return np.clip(out / _OUT_SCALE, -128, 127)
+    return out.astype(kind.out)
+
+
 def _correlate(
-    driver: tensorrt_plugin.Driver, a: Maps, b: Maps, options: dict[str, int], samples: int = 0
+    driver: tensorrt_plugin.Driver,
+    kind: Kind,
+    a: Maps,
+    b: Maps,
+    options: dict[str, int],
+    samples: int = 0,
 ) -> tuple[Maps, list[float]]:
-    """Runs enqueue; int8 maps go in packs of four channels, and their result is float32."""
-    n, _, h, w = a.shape
+    """Runs enqueue; returns the result and the microseconds of each sample."""
+    n, _, h, w = shape = a.shape
     fields: dict[str, float] = dict(options)
-    extra: dict[str, Any] = {"out_type": a.dtype}
-    if a.dtype == np.int8:
-        fields |= {"a_scale": _SCALES[0], "b_scale": _SCALES[1]}
-        extra = {"out_type": np.float32, "logical_shape": a.shape}
+    if kind.maps == "int8":
+        fields |= {
+            "a_scale": _SCALES[0], "b_scale": _SCALES[1], "out_scale": _OUT_SCALE,
+            "out_dtype": tensorrt_plugin.ONNX_TYPES[kind.out],
+        }  # fmt: skip
+    if kind.packed:
         a, b = _packs_of_four(a), _packs_of_four(b)
     channels = options.get("groups", 1) * (2 * options["radius"] + 1) ** 2
     out: tuple[Maps, list[float]] = driver.correlate(
-        a, b, out_shape=(n, channels, h, w), fields=fields, samples=samples, **extra
-    )
+        a, b, out_shape=(n, channels, h, w), out_type=kind.out, fields=fields, samples=samples,
+        logical_shape=shape if kind.packed else None,
+    )  # fmt: skip
     return out
 
 
@@ -153,63 +199,46 @@ def _packs_of_four(maps: Maps) -> Maps:
     return np.ascontiguousarray(padded.reshape(n, -1, 4, h, w).transpose(0, 1, 3, 4, 2))
 
 
-def _timed(driver: tensorrt_plugin.Driver, samples: int) -> dict[str, Any]:
+def _timed(driver: tensorrt_plugin.Driver, folder: Path, samples: int) -> dict[str, Any]:
     copies = [float(line) for line in _lines(driver.program, "copy", _COPY_BYTES, 50) if line]
     bytes_per_us = 2 * _COPY_BYTES / float(np.median(copies))
+    reason = _localcorr.missing()
+    peer = None if reason else _localcorr.compile_cuda(find_nvcc(), folder)
     rng = np.random.default_rng(1)
     rows = []
     for shape, radius in _TIMED:
-        for dtype in _TOLERANCES:
-            a, b = _maps(rng, shape, dtype)
-            out, times_us = _correlate(driver, a, b, {"radius": radius}, samples)
+        for kind in _TIMED_KINDS:
+            a, b = _maps(rng, shape, kind)
+            out, times_us = _correlate(driver, kind, a, b, {"radius": radius}, samples)
             floor_us = (a.nbytes + b.nbytes + out.nbytes) / bytes_per_us
-            row = {
-                "shape": shape, "radius": radius, "type": dtype, "samples_us": times_us,
+            row: dict[str, Any] = {
+                "shape": shape, "radius": radius, "kind": str(kind), "samples_us": times_us,
                 "us": percentiles(times_us), "floor_us": floor_us,
                 "share_of_floor": floor_us / float(np.median(times_us)),
-                "localcorr": {} if dtype == "int8" else _time_peers(a, b, out, radius, samples),
             }  # fmt: skip
             rows.append(row)
-            print(f"{shape} R{radius} {dtype}: {row['us']['p50']:.1f} us, "
-                  f"floor {floor_us:.1f} us, localcorr {_medians(row['localcorr'])}")  # fmt: skip
-    return {"copy_gb_per_s": bytes_per_us / 1e3, "timed": rows}
+            if peer is not None and kind.maps != "int8":
+                theirs = _localcorr.time_kernels(peer, a, b, out, radius=radius, samples=samples)
+                row["localcorr"] = {
+                    name: {"samples_us": t, "us": percentiles(t)} for name, t in theirs.items()
+                }
+                fastest = min(entry["us"]["p50"] for entry in row["localcorr"].values())
+                row["times_faster"] = fastest / row["us"]["p50"]
+            print(_line(row))
+    return {
+        "copy_gb_per_s": bytes_per_us / 1e3, "copy_samples_us": copies, "timed": rows,
+        "localcorr": f"not timed: {reason}" if reason else "timed",
+    }  # fmt: skip
 
 
-def _medians(peers: dict[str, Any]) -> dict[str, Any]:
-    return {name: p if isinstance(p, str) else p["us"]["p50"] for name, p in peers.items()}
-
-
-def _time_peers(a: Maps, b: Maps, expected: Maps, radius: int, samples: int) -> dict[str, Any]:
-    """Times localcorr's kernels on the same maps; a kernel that is not there says why."""
-    try:
-        import torch
-        from localcorr import get_localcorr_sampler
-    except ImportError as error:
-        return {"localcorr": f"not timed: {error}"}
-    left, right = (torch.from_numpy(maps).cuda() for maps in (a, b))
-    results: dict[str, Any] = {}
-    for mode in ("localcorr_triton", "localcorr_cuda"):
-        try:
-            sampler = get_localcorr_sampler(patch_size=2 * radius + 1, corr_mode=mode)
-            out = sampler(left, right)
-        except (RuntimeError, ValueError, ImportError) as error:
-            results[mode] = f"not timed: {error}"
-            continue
-        # It sums where the definition takes the mean; both round at 11 or 24 bits.
-        mean = (out.float() / a.shape[1]).reshape(expected.shape).cpu().numpy()
-        tolerance = 4 * _TOLERANCES[a.dtype.name]["rtol"]
-        np.testing.assert_allclose(mean, expected.astype(np.float32), rtol=tolerance, atol=1e-2)
-        times_us = []
-        for sample in range(-20, samples):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            sampler(left, right)
-            end.record()
-            end.synchronize()
-            if sample >= 0:
-                times_us.append(1e3 * begin.elapsed_time(end))
-        results[mode] = {"samples_us": times_us, "us": percentiles(times_us)}
-    return results
+def _line(row: dict[str, Any]) -> str:
+    text = (
+        f"{row['shape']} R{row['radius']} {row['kind']}: {row['us']['p50']:.1f} us, "
+        f"{100 * row['share_of_floor']:.0f} % of the memory floor"
+    )
+    if "localcorr" in row:
+        text += f", {row['times_faster']:.2f} times localcorr's faster kernel"
+    return text
 
 
 if __name__ == "__main__":
