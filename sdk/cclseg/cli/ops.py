@@ -46,8 +46,8 @@ def ops() -> None:
 def build(cpu: bool, tensorrt: bool, architectures: tuple[int, ...], folder: Path | None) -> None:
     """Compile, and print the paths of the libraries, the plugin's last.
 
-    The backends find libraries in the default folder by themselves, before what the package carries;
-    for another folder set CCLSEG_NATIVE_DIR when they run.
+    The backends find libraries in the default folder by themselves, before what the package
+    carries; for another folder set CCLSEG_NATIVE_DIR when they run.
     """
     from ..native_build_tensorrt import build_tensorrt
     from ..ops_build import build_cpu, native_folder

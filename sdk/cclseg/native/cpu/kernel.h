@@ -49,6 +49,14 @@ struct FloatArithmetic {
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
+// Reads a value of a caller's map, which may be aligned to nothing.
+template <class T>
+T load(const T* place) {
+  T value;
+  memcpy(&value, place, sizeof value);
+  return value;
+}
+
 // 64-byte aligned pieces of one allocation.
 class Scratch {
  public:
@@ -178,7 +186,7 @@ class TileKernel {
     for (int64_t c = 0; c < depth_; ++c) {
       const Source* channel = map + c * plane_ + y * problem_.width + x;
       for (int64_t i = inside.begin; i < inside.end; ++i) {
-        const float value = static_cast<float>(channel[i]);
+        const float value = static_cast<float>(load(channel + i));
         norms[i] += value * value;
       }
     }
@@ -193,7 +201,7 @@ class TileKernel {
     for (int64_t c = 0; c < depth_; ++c) {
       const Source* channel = b_ + c * plane_ + y * problem_.width + x;
       for (int64_t i = inside.begin; i < inside.end; ++i) {
-        sums[i] += 128 * static_cast<int32_t>(channel[i]);
+        sums[i] += 128 * static_cast<int32_t>(load(channel + i));
       }
     }
   }
