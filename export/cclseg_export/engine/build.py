@@ -280,8 +280,9 @@ def _identity(plugin: Path | None, outcome: Outcome) -> Plugin | None:
         return None
     if not outcome.calls_plugin:
         _log.warning(
-            "the plugin is not used, for the file holds the correlation as standard operators, "
-            "too; export it for this library: cclseg export CHECKPOINT -o DIR --target tensorrt"
+            "the plugin is not used: no node asks for it, for the correlation is in the file as "
+            "standard operators; export it for this library: cclseg export CHECKPOINT -o DIR "
+            "--target tensorrt --calib DATA"
         )
         return None
     return Plugin(_PLUGIN_NAME, _PLUGIN_VERSION, file_sha256(plugin))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .build import BuiltEngine
     from .supervise import OnProgress
 
+_WARNINGS_SHOWN = 3
 _LEVELS = ("none", "ampere-plus", "same-compute-capability")
 _SHAPE = "shape such as 4x3x512x512, or images:4x3x512x512; repeatable"
 
@@ -157,8 +158,10 @@ def _print_engine(built: BuiltEngine) -> None:
     )
     for name, shapes in record.shapes.items():
         click.echo(f"{name}: " + " to ".join("x".join(map(str, shapes[i])) for i in (0, 2)))
-    for warning in built.warnings:
+    for warning in built.warnings[:_WARNINGS_SHOWN]:
         click.echo(f"warning: {warning}", err=True)
+    if (more := len(built.warnings) - _WARNINGS_SHOWN) > 0:
+        click.echo(f"and {more} warnings more of the library; --json has all", err=True)
 
 
 def _report(built: BuiltEngine) -> dict[str, Any]:

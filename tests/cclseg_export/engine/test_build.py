@@ -103,6 +103,53 @@ def test_a_bundled_model_in_int8_is_built_from_its_form_for_this_library(program
     assert Path(report["engine"]) == program.folder / "nano.engine"
 
 
+@pytest.fixture(scope="module")
+def default_network(tmp_path_factory):
+    """The default network with random weights, its correlations as nodes, in three forms."""
+    pytest.importorskip("torch")
+    from export_material import random_checkpoint
+
+    from cclseg_export.calibrate import calibrate
+    from cclseg_export.emit import emit
+    from cclseg_export.to_onnx import attach_spec, to_onnx
+
+    checkpoint = random_checkpoint("ccl-lite0", ("ground", "plants", "water"))
+    model = to_onnx(checkpoint, keep_operator=True)
+    tiles = [np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)]
+    ranges = calibrate(model, tiles, spec=checkpoint.spec)
+    folder = tmp_path_factory.mktemp("default")
+    onnx.save(model, folder / "fp32.onnx")
+    for target in ("tensorrt", "tensorrt-rtx"):
+        quantized = emit(model, ranges, target=target)
+        attach_spec(quantized, dataclasses.replace(checkpoint.spec, precision="int8"))
+        onnx.save(quantized, folder / f"{target}.onnx")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "precision", "takes_plugin"),
+    [("fp32", "fp32", False), ("tensorrt-rtx", "int8", False), ("tensorrt", "int8", True)],
+)
+def test_the_default_network_is_built(program, default_network, form, precision, takes_plugin):
+    plugin = native_plugin()
+    report = program.report(
+        default_network / f"{form}.onnx", "-o", program.folder / "m.engine", "--plugin", plugin
+    )
+    assert report["precision"] == precision
+    assert (report["plugin"] is not None) == takes_plugin
+
+
+@pytest.mark.slow
+def test_many_warnings_of_the_library_are_cut_on_the_terminal(program, default_network):
+    plugin = native_plugin()
+    model = default_network / "fp32.onnx"
+    code, _, err = program.run(model, "-o", program.folder / "m.engine", "--plugin", plugin)
+    assert code == 0
+    assert "warnings more of the library; --json has all" in err
+    assert len(err.splitlines()) <= 5
+
+
 def test_the_bundled_int8_file_for_cpus_is_refused_with_the_way_to_one_that_fits(program):
     message = refusal(program, "ccl-lite0")
     assert "TensorRT for RTX cannot read" in message
