@@ -196,9 +196,14 @@ class CudaCorrelation:
     Example::
 
         correlation = CudaCorrelation()
-        what = Correlation(tuple(a.shape), radius=4)
-        out = torch.empty(what.out_shape, device="cuda")
-        correlation(what, a, b, out, stream=torch.cuda.current_stream().cuda_stream)
+        what = Correlation(a.shape, radius=4)              # a, b: pycuda.gpuarray.GPUArray
+        out = pycuda.gpuarray.empty(what.out_shape, a.dtype)
+        correlation(what, a, b, out, stream=stream.handle)
+
+    With cuda-python, which knows addresses alone::
+
+        pointers = (int(a), int(b), int(out))              # cuda.bindings.driver.CUdeviceptr
+        correlation.launch(what, pointers, stream=int(stream))
     """
 
     def __init__(self) -> None:

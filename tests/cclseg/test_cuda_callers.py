@@ -1,0 +1,66 @@
+"""The kernels in the CUDA context of others, by a driver that emulates one device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import cuda_emulation
+import pytest
+from native_libraries import built_once
+
+from cclseg.cuda_driver import Nvrtc
+from cclseg.errors import MissingDependencyError
+
+CALLER = Path(cuda_emulation.__file__).with_name("cuda_caller.py")
+
+
+def build_driver(folder):
+    library = folder / "libcuda.so.1"
+    sources = files("cclseg").joinpath("native/cuda")
+    subprocess.run(
+        ["g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fPIC",
+         "-shared", f"-I{sources}", CALLER.with_name("emulated_driver.cpp"), "-o", library, "-ldl"],
+        check=True,
+    )  # fmt: skip
+    return library
+
+
+@pytest.fixture(scope="module")
+def environment():
+    if not cuda_emulation.has_compiler():
+        pytest.skip("no g++ to compile the emulated driver")
+    try:
+        Nvrtc()
+    except MissingDependencyError as error:
+        pytest.skip(f"{error} (group test-trt)")
+    folder = built_once("emulated-driver", build_driver).parent
+    return os.environ | {"LD_LIBRARY_PATH": str(folder)}
+
+
+@pytest.mark.parametrize("owner", ["ctypes", "cuda-python"])
+def test_the_kernels_work_in_the_context_memory_and_stream_of_others(environment, owner):
+    if owner == "cuda-python" and not (find_spec("cuda") and find_spec("cuda.bindings")):
+        pytest.skip("cuda-python is not installed (group test-trt)")
+    answer = subprocess.run(
+        [sys.executable, CALLER, owner],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == "2 launches\n"
+
+
+def test_without_a_context_the_driver_s_reason_is_passed_on(environment):
+    code = "from cclseg.correlation_cuda import CudaCorrelation; CudaCorrelation()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "CudaError: cuCtxGetDevice failed: invalid device context" in answer.stderr
+    assert "is a CUDA context current in this thread?" in answer.stderr
