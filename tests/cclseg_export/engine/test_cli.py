@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -69,17 +67,3 @@ def test_a_missing_library_is_named_with_what_is_here(network, capsys):
     message = capsys.readouterr().err
     assert "cclseg[trt]" in message
     assert ("--target tensorrt-rtx" in message) == (find_module("tensorrt-rtx") is not None)
-
-
-def test_the_verb_and_the_build_need_no_exporter(network):
-    """On a device there is neither torch nor onnx."""
-    code = (
-        "import sys\n"
-        "for name in ('torch', 'onnx', 'onnxruntime', 'onnxscript', 'openvino', 'cv2'):\n"
-        "    sys.modules[name] = None\n"
-        "from cclseg.cli.app import run\n"
-        f"sys.exit(run(['build', {str(network)!r}, '--target', 'openvino']))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "needs the library 'openvino'" in done.stderr
