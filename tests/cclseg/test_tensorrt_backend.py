@@ -34,7 +34,7 @@ def build_driver(folder):
 @pytest.mark.skipif(not has_compiler(), reason="no g++ to compile the emulated driver with")
 def test_the_backend_keeps_its_contract_on_an_emulated_device():
     """In a process of its own: a process that has loaded a driver keeps it."""
-    driver = built_once("emulated-driver", build_driver)
+    driver = built_once("emulated-memory", build_driver)
     paths = os.pathsep.join(map(str, (EMULATION, tensorrt_plugin.HERE)))
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider",
