@@ -135,6 +135,8 @@ def vetted(model: Path) -> Iterator[Path]:
             _check(model, copy, digests, pinned)
             yield copy
         except CclsegError as error:
+            if str(copy) not in str(error):
+                raise
             # Who reads the message knows the model and has never seen the copy.
             raise type(error)(str(error).replace(str(copy), str(model))) from error
 

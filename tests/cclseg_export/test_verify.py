@@ -235,6 +235,27 @@ class TestOperator:
         assert found[DEFINITION].first.node == "corr"
         assert not found.agrees(Tolerance())
 
+    def test_a_file_for_a_plug_in_is_compared_by_its_body(self, tmp_path, photo):
+        """Its nodes take integers and no function stands beside them, as TensorRT wants it."""
+        window = {"radius": 1, "a_scale": 2.0, "b_scale": 2.0, "plugin_namespace": "cclseg"}
+        nodes = [
+            helper.make_node("QuantizeLinear", ["means", "s", "z"], ["q"], name="q"),
+            helper.make_node(
+                "LocalCorrelation", ["q", "q"], ["c"], name="corr", domain="cclseg", **window
+            ),
+            helper.make_node("Conv", ["c", "head"], ["logits"], name="head"),
+        ]
+        scale = numpy_helper.from_array(np.float32(2), "s")
+        zero = numpy_helper.from_array(np.int8(0), "z")
+        weights = (scale, zero, weight("head", 3, 9, 1, 1))
+        path = write(tmp_path / "plugin.onnx", nodes, *weights, domains=("cclseg",))
+        model = onnx.load(path)
+        model.opset_import[0].version = 18
+        onnx.save(model, path)
+        found = verify_model(path, [photo], tolerance=Tolerance())
+        assert found.agrees
+        assert found.comparison[DEFINITION].layers == 1
+
     def test_what_is_not_compiled_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path))
         _, absent = find_variants(has_operator=True)

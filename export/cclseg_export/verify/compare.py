@@ -266,13 +266,13 @@ def _compare_definition(
         return
     options = {entry.name: entry for entry in layer.node.attribute}
     whole = {name: options[name].i for name in ("radius", "dilation", "groups") if name in options}
+    normalize = "normalize" in options and bool(options["normalize"].i)
     scales = [options[name].f if name in options else 1.0 for name in ("a_scale", "b_scale")]
     for image, known in enumerate(values):
-        a, b = (
-            known[name].astype(np.float64) * scale
-            for name, scale in zip(layer.node.input, scales, strict=True)
-        )
-        normalize = "normalize" in options and bool(options["normalize"].i)
+        maps = [known.get(name, graph.weight(name)) for name in layer.node.input]
+        if any(taken is None for taken in maps):  # computed from weights alone: not looked at
+            return
+        a, b = (taken * np.float64(scale) for taken, scale in zip(maps, scales, strict=True))
         want = local_correlation(a, b, normalize=normalize, **whole)
         found = difference(layer, want, known[layer.tensor], image=image, tolerance=tolerance)
         comparison[DEFINITION].note(found)

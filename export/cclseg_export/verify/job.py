@@ -20,6 +20,7 @@ from cclseg.onnx_file import load_onnx, spec_of
 from cclseg.preprocess import Normaliser, default_channels
 from cclseg.trust import vetted
 
+from ..emulate import runnable_anywhere
 from ..operator import correlation_nodes
 from .compare import Comparison, Tolerance, compare
 from .libraries import REFERENCE, find_variants
@@ -113,6 +114,8 @@ def _opened(path: Path, stack: ExitStack) -> tuple[onnx.ModelProto, ModelSpec, d
         spec = spec_of(path, content)
         check_interface(path, spec, content.inputs, content.outputs)
         network = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+        if correlation_nodes(network) and not network.functions:  # written for a plug-in
+            network = runnable_anywhere(network)
         return network, spec, {}
     if suffix == ".pt":
         from cclseg_trainer.backend import TorchBackend

@@ -7,6 +7,7 @@ what the reference computed before it, and what it makes of that is looked at al
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from onnx import TensorProto, helper
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
 
 OUTPUT_MARK = "@out"
 """Stands behind the name of a tensor that a piece computes; without it, the name is an input."""
@@ -89,11 +92,6 @@ class Graph:
     def outputs(self) -> tuple[str, ...]:
         """Names of what the network gives."""
         return tuple(value.name for value in self._network.graph.output)
-
-    @property
-    def is_quantised(self) -> bool:
-        """Whether the network computes in integers with scales."""
-        return any(node.op_type == "QuantizeLinear" for node in self._network.graph.node)
 
     def layers(self) -> tuple[Layer, ...]:
         """Returns what can be compared, in the graph's order.
@@ -174,16 +172,18 @@ class Graph:
             ir_version=self._network.ir_version,
         )
 
-    def scale_of(self, tensor: str) -> float | None:
-        """Returns the size of one step of an 8-bit tensor, None where it is not one number."""
-        node = self._producers.get(tensor)
-        if node is None or node.op_type != "QuantizeLinear" or node.input[1] not in self._weights:
-            return None
-        scale = onnx.numpy_helper.to_array(self._weights[node.input[1]])
-        return float(scale.reshape(-1)[0]) if scale.size == 1 else None
+    def weight(self, name: str) -> NDArray[Any] | None:
+        """Returns a stored tensor, None where the name is not that of one."""
+        stored = self._weights.get(name)
+        return None if stored is None else onnx.numpy_helper.to_array(stored)
 
     def _inferred(self) -> dict[str, onnx.TypeProto.Tensor]:
-        inferred = onnx.shape_inference.infer_shapes(self._network, data_prop=True)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(self._network, data_prop=True)
+        except onnx.shape_inference.InferenceError as error:
+            # Types and sizes only choose what is shown and how much at once.
+            _log.info("shapes are not known before the network runs: %s", error)
+            return {}
         infos = (*inferred.graph.value_info, *inferred.graph.output)
         return {info.name: info.type.tensor_type for info in infos}
 
@@ -191,8 +191,8 @@ class Graph:
         if not name:
             return False
         readers = self._consumers.get(name, [])
-        if any(reader.domain not in _STANDARD for reader in readers):
-            return True  # the inputs of an operator of ours, to ask its definition
+        if any(near.domain not in _STANDARD for near in (node, *readers)):
+            return True  # the inputs and outputs of an operator of ours, to ask its definition
         kind = self._types[name].elem_type if name in self._types else TensorProto.FLOAT
         folded = node.op_type == "DequantizeLinear" or any(
             reader.op_type == "QuantizeLinear" for reader in readers
