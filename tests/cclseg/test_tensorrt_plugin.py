@@ -181,6 +181,26 @@ def test_fields_that_mean_nothing_are_refused(driver, fields, reason):
         driver.ask("fields", **fields)
 
 
+@pytest.mark.parametrize("map_type", ["float32", "float16", "int8"])
+def test_the_life_of_a_plugin_is_clean_under_sanitizers(tmp_path, map_type):
+    """Creation, questions, storing, loading, cloning, a launch and the end, with no byte leaked."""
+    flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = built_once("sanitized-driver", lambda to: tensorrt_plugin.build_driver(to, *flags))
+    library = built_once("sanitized-plugin", lambda to: tensorrt_plugin.build_emulated(to, *flags))
+    driver = tensorrt_plugin.Driver(program, library, tmp_path)
+    number = TYPES[map_type]
+    fields = {"radius": 2, "dilation": 2, "groups": 2, "normalize": 1}
+    assert driver.ask("types", number, number, **fields)
+    assert driver.ask("shapes", 2, 4, -1, 21, 2, 4, -1, 21, **fields) == [["2", "50", "-1", "21"]]
+    assert driver.ask("formats", number, **fields)
+    assert len(driver.ask("fields", **fields)) == 3
+    a, b = (np.random.default_rng(0).normal(size=(2, 2, 4, 9, 21)) * 20).astype(map_type)
+    out_type = np.float32 if map_type == "int8" else map_type
+    found, _ = driver.correlate(a, b, out_shape=(2, 50, 9, 21), out_type=out_type, fields=fields)
+    expected = local_correlation(a.astype(np.float64), b.astype(np.float64), **fields)
+    np.testing.assert_allclose(found, expected, rtol=2**-10, atol=2**-11)  # fp16 the coarsest
+
+
 def test_the_compiled_library_needs_nothing_of_tensorrt_or_cuda(compiled_plugin):
     needed = subprocess.run(
         ["ldd", compiled_plugin], capture_output=True, text=True, check=True

@@ -24,23 +24,24 @@ def is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def build_emulated(folder: Path) -> Path:
+def build_emulated(folder: Path, *flags: str) -> Path:
     """Compiles the plugin for the CPU: its enqueue runs the emulated kernels."""
     library = folder / "emulated_plugin.so"
     source = NATIVE / "tensorrt" / "local_correlation_plugin.cu"
     subprocess.run(
         ["g++", "-x", "c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror",
-         "-Wno-unknown-pragmas", "-fPIC", "-fvisibility=hidden", "-shared", source, "-o", library],
+         "-Wno-unknown-pragmas", "-fPIC", "-fvisibility=hidden", "-shared", *flags,
+         source, "-o", library],
         check=True,
     )  # fmt: skip
     return library
 
 
-def build_driver(folder: Path) -> Path:
+def build_driver(folder: Path, *flags: str) -> Path:
     program = folder / "plugin_driver"
     subprocess.run(
         ["g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE / 'tensorrt'}",
-         HERE / "plugin_driver.cpp", "-o", program, "-ldl"],
+         *flags, HERE / "plugin_driver.cpp", "-o", program, "-ldl"],
         check=True,
     )  # fmt: skip
     return program
