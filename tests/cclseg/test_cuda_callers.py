@@ -5,29 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import cuda_emulation
 import pytest
-from native_libraries import built_once
+from emulated_device import driver_folder
 
 from cclseg.cuda_driver import Nvrtc
 from cclseg.errors import MissingDependencyError
 
 CALLER = Path(cuda_emulation.__file__).with_name("cuda_caller.py")
-
-
-def build_driver(folder):
-    library = folder / "libcuda.so.1"
-    sources = files("cclseg").joinpath("native/cuda")
-    subprocess.run(
-        ["g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fPIC",
-         "-shared", f"-I{sources}", CALLER.with_name("emulated_driver.cpp"), "-o", library, "-ldl"],
-        check=True,
-    )  # fmt: skip
-    return library
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +26,7 @@ def environment():
         Nvrtc()
     except MissingDependencyError as error:
         pytest.skip(f"{error} (group test-trt)")
-    folder = built_once("emulated-driver", build_driver).parent
-    return os.environ | {"LD_LIBRARY_PATH": str(folder)}
+    return os.environ | {"LD_LIBRARY_PATH": str(driver_folder())}
 
 
 @pytest.mark.parametrize("owner", ["ctypes", "cuda-python"])

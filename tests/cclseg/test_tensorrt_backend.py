@@ -10,8 +10,8 @@ import sys
 import pytest
 import tensorrt_plugin
 from cuda_emulation import has_compiler
+from emulated_device import driver_folder
 from engines import write_engine
-from native_libraries import built_once
 
 from cclseg.backends.choose import load_backend, open_backend
 from cclseg.built_engines import record_built
@@ -21,25 +21,14 @@ from cclseg.tensorrt_library import find_module
 EMULATION = tensorrt_plugin.HERE / "emulated_tensorrt"
 
 
-def build_driver(folder):
-    library = folder / "libcuda.so.1"
-    subprocess.run(
-        ["g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-         "-Wl,-soname,libcuda.so.1", EMULATION / "driver.cpp", "-o", library],
-        check=True,
-    )  # fmt: skip
-    return library
-
-
 @pytest.mark.skipif(not has_compiler(), reason="no g++ to compile the emulated driver with")
 def test_the_backend_keeps_its_contract_on_an_emulated_device():
     """In a process of its own: a process that has loaded a driver keeps it."""
-    driver = built_once("emulated-memory", build_driver)
     paths = os.pathsep.join(map(str, (EMULATION, tensorrt_plugin.HERE)))
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider",
          EMULATION / "suite.py"],
-        env=os.environ | {"LD_LIBRARY_PATH": str(driver.parent), "PYTHONPATH": paths},
+        env=os.environ | {"LD_LIBRARY_PATH": str(driver_folder()), "PYTHONPATH": paths},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr

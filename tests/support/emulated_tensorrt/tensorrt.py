@@ -101,7 +101,7 @@ class _Context:
         return True
 
     def execute_async_v3(self, stream_handle):
-        assert _driver.emulated_stream_is(ctypes.c_uint64(stream_handle))
+        assert _driver.emulated_is_stream(ctypes.c_void_p(stream_handle))
         assert set(self._addresses) == set(self._engine.shapes), "a tensor has no memory"
         if self._engine.fails:
             self._engine.logger.log(ILogger.ERROR, "Cask convolution execution")
