@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from contracts import BackendContract
 from native_libraries import FOLDER, native_library
@@ -21,6 +22,7 @@ from cclseg.backends.choose import backend_names, load_backend, open_backend
 from cclseg.backends.onnx_runtime import OnnxRuntimeBackend
 from cclseg.backends.open_vino import OpenVinoBackend
 from cclseg.errors import BackendError, InputError, SpecError
+from cclseg_export.operator import attach_function
 
 BOTH = pytest.mark.parametrize("backend_class", [OnnxRuntimeBackend, OpenVinoBackend])
 
@@ -128,28 +130,28 @@ class TestBadFiles:
             backend_class.open(network, spec=brightest_band_spec(**wrong))
 
 
+def write_correlation(path):
+    """Writes a network of one correlation node, that squares its input."""
+    node = helper.make_node(
+        "LocalCorrelation", ["images", "images"], ["logits"], domain="cclseg", radius=0, groups=3
+    )
+    return write_graph(
+        path,
+        [node],
+        inputs={"images": ["n", 3, 32, 32]},
+        outputs={"logits": ["n", 3, 32, 32]},
+        metadata=brightest_band_spec(output_stride=1).to_metadata(),
+        domains=("cclseg",),
+    )
+
+
 @BOTH
 class TestCorrelation:
     """A network of one correlation node, without a body that could stand in for a kernel."""
 
     @pytest.fixture
     def path(self, tmp_path):
-        node = helper.make_node(
-            "LocalCorrelation",
-            ["images", "images"],
-            ["logits"],
-            domain="cclseg",
-            radius=0,
-            groups=3,
-        )
-        return write_graph(
-            tmp_path / "model.onnx",
-            [node],
-            inputs={"images": ["n", 3, 32, 32]},
-            outputs={"logits": ["n", 3, 32, 32]},
-            metadata=brightest_band_spec(output_stride=1).to_metadata(),
-            domains=("cclseg",),
-        )
+        return write_correlation(tmp_path / "model.onnx")
 
     def test_the_compiled_kernel_computes_it(self, backend_class, path, monkeypatch):
         native_library(backend_class.name)
@@ -163,12 +165,38 @@ class TestCorrelation:
         with pytest.raises(BackendError, match="cannot load"):
             backend_class.open(path)
 
+    def test_a_body_stands_in_for_the_kernel(self, backend_class, path, monkeypatch, tmp_path):
+        model = onnx.load(path)
+        model.opset_import[0].version = 18  # the lowest that bodies are written for
+        onnx.save(attach_function(model), path)
+        monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path / "empty"))
+        images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+        logits = backend_class.open(path).infer(images)
+        np.testing.assert_allclose(logits, images**2, rtol=1e-6)
+
     def test_a_broken_kernel_is_reported(self, backend_class, path, monkeypatch, tmp_path):
         built = native_library(backend_class.name)
         (tmp_path / built.name).write_bytes(b"no library")
         monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path))
         with pytest.raises(BackendError, match=built.name):
             backend_class.open(path)
+
+
+def test_an_openvino_file_with_a_correlation_takes_the_kernel(tmp_path, monkeypatch):
+    import openvino
+
+    library = native_library("openvino")
+    path = write_correlation(tmp_path / "model.onnx")
+    core = openvino.Core()
+    core.add_extension(str(library))
+    openvino.save_model(core.read_model(path), tmp_path / "model.xml", compress_to_fp16=False)
+    images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(FOLDER))
+    logits = OpenVinoBackend.open(tmp_path / "model.xml").infer(images)
+    np.testing.assert_allclose(logits, images**2, rtol=1e-6)
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(BackendError, match="cannot load"):
+        OpenVinoBackend.open(tmp_path / "model.xml")
 
 
 class TestChoice:

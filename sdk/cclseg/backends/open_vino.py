@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import BackendError, MissingDependencyError
 from ..onnx_file import TensorInfo, load_onnx, spec_of
+from ..onnx_inline import inline_function
 from ..ops_build import OPERATOR, find_cpu_library
+from ..protobuf import DamagedError
 from ..spec import ModelSpec
 from .base import Backend, check_interface, usable_threads
 
@@ -79,10 +81,9 @@ class OpenVinoBackend(Backend):
             if OPERATOR in content.op_counts:
                 compiled = find_cpu_library("openvino")
                 if compiled is None:
-                    raise BackendError(
-                        f"OpenVINO cannot load {path}: it has no {OPERATOR}; compile it with: "
-                        "cclseg ops build"
-                    )
+                    source = _with_body(path, source)
+        elif _holds_operator(path):
+            compiled = find_cpu_library("openvino")
         try:
             core = openvino.Core()
             if compiled is not None:
@@ -147,6 +148,32 @@ class OpenVinoBackend(Backend):
     def close(self) -> None:
         """Frees the compiled networks. May be called twice."""
         self._request = self._queue = self._model = None
+
+
+def _with_body(path: Path, source: bytes | Path) -> bytes:
+    """Returns a model with standard operators for ours, which OpenVINO does not know."""
+    try:
+        inlined = (
+            inline_function(source, *OPERATOR.split(".")) if isinstance(source, bytes) else None
+        )
+    except DamagedError as error:
+        raise BackendError(f"OpenVINO cannot load {path}: {error}; export it again") from error
+    if inlined is None:
+        raise BackendError(
+            f"OpenVINO cannot load {path}: it has no {OPERATOR}, and the file holds no body that "
+            "could take its place; compile it with: cclseg ops build"
+        )
+    _log.info("%s: %s runs as standard operators; faster with: cclseg ops build", path, OPERATOR)
+    return inlined
+
+
+def _holds_operator(path: Path) -> bool:
+    """Tells whether an OpenVINO IR holds our operator, as its layers' types name it."""
+    kind = OPERATOR.rpartition(".")[2].encode()
+    try:
+        return b'type="' + kind + b'"' in path.read_bytes()
+    except OSError as error:
+        raise BackendError(f"cannot read {path}: {error.strerror}; check the path") from error
 
 
 def _infos(ports: list[Any]) -> list[TensorInfo]:
