@@ -21,9 +21,9 @@ class Trial:
 
     Attributes:
         kept: Nodes in floating point.
-        loss_points: Largest IoU that any class lost on any backend, in points.
-        place: Where that was ("water on openvino").
-        passes: Whether the loss is within the budget.
+        loss_points: Largest IoU that any class is likely to lose on any backend, in points.
+        place: Where that is ("water on openvino").
+        passes: Whether that loss is within the budget.
     """
 
     kept: tuple[str, ...]
