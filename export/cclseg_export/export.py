@@ -24,6 +24,7 @@ from cclseg.files import file_sha256, make_folder, write_bytes, write_json
 
 from .calibrate import calibrate
 from .gate import STAND_INS, Gate, ModelFile, Verdict, installed_backends
+from .half import to_half
 from .int8 import Int8Writer, LayerChoice, LayerSearch, runnable_here
 from .origin import Origin, load_origin
 from .parity_page import Gallery, parity_page
@@ -157,8 +158,6 @@ class _Job:
             self.conversion_error = self.origin.conversion_error(model, self._probe())
             self._add(staging / f"{self.origin.spec.name}.onnx", model, precision="fp32")
             if self.options.fp16:
-                from .half import to_half
-
                 half = to_half(model)
                 attach_spec(half, dataclasses.replace(self.origin.spec, precision="fp16"))
                 self._add(staging / f"{self.origin.spec.name}.fp16.onnx", half, precision="fp16")

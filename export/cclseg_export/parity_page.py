@@ -276,7 +276,7 @@ def _search(content: Mapping[str, Any]) -> Iterator[report.Html]:
     parts.append(
         report.element(
             "p",
-            "Likely loss: what the worst class stays below in nine of ten draws, with replacement, "
+            "Likely loss: what the worst class stays below in 19 of 20 draws, with replacement, "
             "of the images of the split. It must be within the budget, so that the outcome does "
             "not hang on a few images.",
         )

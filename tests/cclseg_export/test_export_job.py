@@ -130,6 +130,20 @@ def test_each_target_gets_a_file_of_its_own_from_one_calibration(fragile, tmp_pa
     assert any("for its accuracy alone" in line for line in result.report["headlines"])
 
 
+def test_a_file_in_16_bits_is_measured_like_the_others(fragile, tmp_path):
+    path, dataset = fragile
+    options = ExportOptions(fp16=True, data=dataset.root, threads=1)
+    result = export_model(path, tmp_path, options)
+    assert [file["name"] for file in result.report["files"]] == [
+        "fragile.onnx",
+        "fragile.fp16.onnx",
+    ]
+    for figures in result.report["files"][1]["backends"].values():
+        assert 0.99 < figures["agreement"] <= 1
+    with Segmenter(tmp_path / "fragile.fp16.onnx", backend="onnxruntime", threads=1) as segmenter:
+        assert segmenter.spec.precision == "fp16"
+
+
 def test_a_checkpoint_is_compared_with_torch(tmp_path, fragile):
     classes = fragile[1].class_names
     path = tmp_path / "best.pt"
