@@ -7,6 +7,10 @@ models of the package and engines that it built itself.
 What is checked is what is loaded: the files are copied to a folder that only this user can enter,
 hashed on the way, and the libraries get the copy. Whatever happens to the originals meanwhile, or
 between two reads of a library, changes nothing. Files that need no check are loaded where they are.
+
+:class:`~cclseg.Segmenter` and :func:`~cclseg.backends.choose.open_backend` ask here; ``open`` of a
+backend itself loads whatever it is given. A signature does not expire: an older model with the
+same name, signed with the same key, is as good as the present one.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "CCLSEG_TRUSTED_KEYS"
-"""Environment variable that names the folder of pinned keys."""
+"""Environment variable that names the folder of pinned keys, or one such key."""
 
 _PIECE = 1 << 20
 
@@ -45,7 +49,7 @@ class PinnedKeys:
     """The keys that this device trusts; at least one.
 
     Attributes:
-        folder: Where they stand.
+        folder: Where they stand, a folder or a lone PEM file.
         files: The PEM files.
     """
 
@@ -67,7 +71,8 @@ class PinnedKeys:
 def keys_folder() -> Path:
     """Returns where pinned keys are looked for.
 
-    That is ``$CCLSEG_TRUSTED_KEYS``, else ``cclseg/trusted_keys`` in the user's folder of settings.
+    That is ``$CCLSEG_TRUSTED_KEYS``, a folder or a PEM file, else ``cclseg/trusted_keys`` in the
+    user's folder of settings.
     """
     if chosen := os.environ.get(KEYS_VARIABLE):
         return Path(chosen)
@@ -86,8 +91,8 @@ def pinned_keys() -> PinnedKeys | None:
     """
     folder = keys_folder()
     try:
-        folder.stat()
-        files = tuple(sorted(folder.glob("*.pem")))
+        is_key = stat.S_ISREG(folder.stat().st_mode)
+        files = (folder,) if is_key else tuple(sorted(folder.glob("*.pem")))
         open_to_all = [path for path in (folder, *files) if path.stat().st_mode & stat.S_IWOTH]
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not os.environ.get(KEYS_VARIABLE):

@@ -7,8 +7,10 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
-from networks import block_means
+from networks import block_means, brightest_band_spec, write_graph
+from onnx import helper, numpy_helper
 
 from cclseg import Segmenter
 from cclseg.backends.choose import open_backend
@@ -66,6 +68,22 @@ def engine(tmp_path):
     return path
 
 
+def write_weighted(path):
+    """Writes block means followed by a convolution with weights."""
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["m"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["m", "w"], ["logits"]),
+    ]
+    values = np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32)
+    return write_graph(
+        path,
+        nodes,
+        inputs={"images": [1, 3, 32, 32]},
+        outputs={"logits": [1, 3, 8, 8]},
+        weights=[numpy_helper.from_array(values, "w")],
+    )
+
+
 class TestPinning:
     def test_without_keys_every_model_is_loaded_where_it_is(self, model):
         assert pinned_keys() is None
@@ -99,6 +117,18 @@ class TestPinning:
         with pytest.raises(UntrustedModelError, match=r"expected one of: office\.pem"):
             open_backend(model)
 
+    def test_the_weights_of_an_openvino_network_are_checked_with_it(self, tmp_path, pair, pinned):
+        path = tmp_path / "net.xml"
+        openvino.save_model(openvino.convert_model(write_weighted(tmp_path / "net.onnx")), path)
+        assert [file.name for file in sign_model(path, pair[0]).files] == ["net.xml", "net.bin"]
+        with open_backend(path, spec=brightest_band_spec()) as backend:
+            assert backend.infer(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 3, 8, 8)
+        weights = bytearray((tmp_path / "net.bin").read_bytes())
+        weights[0] ^= 1
+        (tmp_path / "net.bin").write_bytes(weights)
+        with pytest.raises(UntrustedModelError, match=r"net\.bin was altered"):
+            open_backend(path, spec=brightest_band_spec())
+
     def test_any_of_several_keys_will_do(self, model, pair, pinned, tmp_path):
         private, public = new_key(tmp_path / "second")
         shutil.copy(public, pinned / "second.pem")
@@ -129,6 +159,14 @@ class TestSettings:
         (tmp_path / "net.onnx").write_bytes(model.read_bytes())
         with pytest.raises(InputError, match=r"private\.pem is a private key"):
             open_backend(sign_model(model, pair[0]).files[0])
+
+    def test_the_environment_may_name_one_key(self, model, pair, monkeypatch):
+        monkeypatch.setenv("CCLSEG_TRUSTED_KEYS", str(pair[1]))
+        with pytest.raises(UntrustedModelError, match=r"what a key in .*public\.pem signed"):
+            open_backend(model)
+        sign_model(model, pair[0])
+        with vetted(model) as loadable:
+            assert loadable.read_bytes() == model.read_bytes()
 
     def test_a_folder_that_is_named_but_absent_is_no_consent(self, model, tmp_path, monkeypatch):
         monkeypatch.setenv("CCLSEG_TRUSTED_KEYS", str(tmp_path / "absent"))
