@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cclseg.built_engines import record_built
-from cclseg.cuda_devices import CudaDevice, read_cuda
 from cclseg.engine_record import EngineRecord, Plugin, write_record
-from cclseg.errors import BackendError, InputError, MissingDependencyError, SinkError, SpecError
-from cclseg.files import file_sha256, make_folder, replacing
-from cclseg.native_build_tensorrt import build_tensorrt, find_nvcc, find_tensorrt_library
+from cclseg.errors import SpecError
+from cclseg.files import file_sha256, replacing
 from cclseg.onnx_file import OnnxFile, load_onnx, spec_of
-from cclseg.ops_build import OPERATOR, native_folder
-from cclseg.tensorrt_library import Library, find_module, missing
 
+from .api import PLUGIN_OPERATOR
+from .checks import check_machine, check_options, check_room, find_plugin, timing_cache
 from .job import BuildRefusedError, Job
 from .profiles import plan_profile
 from .refusals import explained
 from .supervise import OnProgress, Outcome, build_in_process
 
 if TYPE_CHECKING:
-    from cclseg.cuda_devices import CudaDriver
+    from cclseg.cuda_devices import CudaDevice
     from cclseg.spec import ModelSpec
+    from cclseg.tensorrt_library import Library
 
     from .options import BuildOptions
 
 _log = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
-
 _ATTEMPTS = 3
 _DEFAULT_LEVEL = 3
 _UNKNOWN_MEMORY = 4 << 30
-_PLUGIN_NAME, _PLUGIN_VERSION = "LocalCorrelation", "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +81,17 @@ def build_engine(
         BackendError: The model is damaged, or the library refuses it; says what to do.
         SinkError: The engine cannot be written.
     """
-    driver = _check_machine(library)
-    _check_options(library, options)
+    driver = check_machine(library)
+    check_options(library, options)
     content, _ = load_onnx(model)
     spec = _spec_or_none(model, content)
-    shapes = plan_profile(content.inputs, spec, options)
-    _check_room(engine, model)
-    plugin = _find_plugin(content, options)
+    check_room(engine, model)
+    job = _job(model, library, options, content, spec)
     device = driver.devices[0] if driver and driver.devices else None
-    job = Job(
-        library=library,
-        model=str(model),
-        operators=tuple(name for name in content.op_counts if "." not in name),
-        engine=str(engine),
-        shapes=shapes,
-        plugin=str(plugin) if plugin else None,
-        workspace_bytes=options.workspace_bytes,
-        optimization_level=options.optimization_level,
-        version_compatible=options.version_compatible,
-        hardware_compatibility=options.hardware_compatibility,
-        dla_core=options.dla_core,
-        gpu_fallback=options.gpu_fallback,
-    )
+    cache = timing_cache(options, library, device)
     start_s = time.monotonic()
-    cache = _timing_cache(options, library, device)
     with replacing(engine) as temporary:
-        built, outcome, attempts = _built(
+        job, outcome, attempts = _built(
             replace(job, engine=str(temporary)), cache, model, progress, device
         )
         record = EngineRecord(
@@ -128,12 +106,12 @@ def build_engine(
             capability=device.capability if device and library == "tensorrt" else None,
             device=device.name if device else "",
             driver=driver.version if driver else "",
-            hardware_compatibility=options.hardware_compatibility,
-            version_compatible=options.version_compatible,
-            plugin=_identity(plugin, outcome),
-            dla_core=options.dla_core,
-            workspace_bytes=built.workspace_bytes,
-            shapes=shapes,
+            hardware_compatibility=job.hardware_compatibility,
+            version_compatible=job.version_compatible,
+            plugin=_identity(job, outcome),
+            dla_core=job.dla_core,
+            workspace_bytes=job.workspace_bytes,
+            shapes=job.shapes,
             spec=spec,
         )
     write_record(engine, record)
@@ -141,36 +119,29 @@ def build_engine(
     return BuiltEngine(engine, record, time.monotonic() - start_s, attempts, outcome.warnings)
 
 
-def _check_machine(library: Library) -> CudaDriver | None:
-    """Asks for what the library needs before anything is read."""
-    if find_module(library) is None:
-        others: tuple[Library, ...] = ("tensorrt", "tensorrt-rtx")
-        here = [other for other in others if find_module(other)]
-        hint = f"; here is --target {here[0]}" if here else ""
-        raise MissingDependencyError(missing(library) + hint)
-    driver = read_cuda()
-    if library == "tensorrt" and (driver is None or not driver.devices):
-        raise BackendError(
-            "TensorRT builds an engine on the device that runs it, and there is no NVIDIA device "
-            "or driver here (see: cclseg doctor); build there, or use --target tensorrt-rtx"
-        )
-    return driver
-
-
-def _check_options(library: Library, options: BuildOptions) -> None:
-    """Refuses what TensorRT for RTX does not have, which it would ignore or meet at the end."""
-    if library == "tensorrt":
-        return
-    if options.hardware_compatibility != "none":
-        raise InputError(
-            "got hardware_compatibility for TensorRT for RTX; leave it out: its engines run on "
-            "every device that it supports"
-        )
-    if options.version_compatible or options.dla_core is not None:
-        raise InputError(
-            "version-compatible engines and deep-learning accelerators are for TensorRT alone; "
-            "leave these options out, or use --target tensorrt"
-        )
+def _job(
+    model: Path,
+    library: Library,
+    options: BuildOptions,
+    content: OnnxFile,
+    spec: ModelSpec | None,
+) -> Job:
+    """Returns the job, where its engine is written aside."""
+    plugin = find_plugin(content, options)
+    return Job(
+        library=library,
+        model=str(model),
+        operators=tuple(name for name in content.op_counts if "." not in name),
+        engine="",
+        shapes=plan_profile(content.inputs, spec, options),
+        plugin=str(plugin) if plugin else None,
+        workspace_bytes=options.workspace_bytes,
+        optimization_level=options.optimization_level,
+        version_compatible=options.version_compatible,
+        hardware_compatibility=options.hardware_compatibility,
+        dla_core=options.dla_core,
+        gpu_fallback=options.gpu_fallback,
+    )
 
 
 def _spec_or_none(model: Path, content: OnnxFile) -> ModelSpec | None:
@@ -179,38 +150,6 @@ def _spec_or_none(model: Path, content: OnnxFile) -> ModelSpec | None:
     except SpecError as error:
         _log.warning("%s; give the spec when the engine is loaded", error)
         return None
-
-
-def _check_room(engine: Path, model: Path) -> None:
-    """Refuses a disk that cannot hold the engine, before the build and not after it."""
-    make_folder(engine.parent)
-    free, needed = shutil.disk_usage(engine.parent).free, model.stat().st_size
-    if free < needed:
-        raise SinkError(
-            f"{engine.parent} has {free / 1e6:.1f} MB free; an engine of {model.name} needs about "
-            f"{needed / 1e6:.1f} MB; free space or choose another place"
-        )
-
-
-def _find_plugin(content: OnnxFile, options: BuildOptions) -> Path | None:
-    """Returns the compiled correlation for a network that holds it; compiles it where it can."""
-    if options.plugin is not None:
-        if not options.plugin.is_file():
-            raise InputError(f"there is no plugin {options.plugin}; check the path")
-        return options.plugin
-    if OPERATOR not in content.op_counts:
-        return None
-    if found := find_tensorrt_library(native_folder()):
-        return found
-    try:
-        find_nvcc()
-    except BackendError as error:
-        raise BackendError(
-            f"the network holds {OPERATOR}, and its plugin is not compiled: {error}; or name a "
-            "compiled one with --plugin"
-        ) from error
-    _log.warning("compiling the plugin of %s; this takes a minute or more", OPERATOR)
-    return build_tensorrt(native_folder())
 
 
 def _built(
@@ -261,22 +200,9 @@ def _build_once(job: Job, cache: Path | None, progress: OnProgress | None) -> Ou
         return build_in_process(job, progress=progress)
 
 
-def _timing_cache(
-    options: BuildOptions, library: Library, device: CudaDevice | None
-) -> Path | None:
-    """Returns the file of measured times; TensorRT for RTX measures nothing."""
-    if options.timing_cache is not None:
-        return options.timing_cache
-    if library != "tensorrt" or device is None:
-        return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = f"sm{device.capability[0]}{device.capability[1]}.timing"
-    return make_folder(cache / "cclseg" / "tensorrt") / name
-
-
-def _identity(plugin: Path | None, outcome: Outcome) -> Plugin | None:
+def _identity(job: Job, outcome: Outcome) -> Plugin | None:
     """Returns what the engine calls; a parser may have preferred the body of the same name."""
-    if plugin is None:
+    if job.plugin is None:
         return None
     if not outcome.calls_plugin:
         _log.warning(
@@ -285,7 +211,8 @@ def _identity(plugin: Path | None, outcome: Outcome) -> Plugin | None:
             "--target tensorrt --calib DATA"
         )
         return None
-    return Plugin(_PLUGIN_NAME, _PLUGIN_VERSION, file_sha256(plugin))
+    name, version, _ = PLUGIN_OPERATOR
+    return Plugin(name, version, file_sha256(Path(job.plugin)))
 
 
 def _precision(content: OnnxFile) -> str:
