@@ -73,7 +73,8 @@ def _measured(
             frames = _plain_loop(video, target, segmenter.spec, infer)
             loop_fps = frames / ((time.perf_counter_ns() - start_ns) / 1e9)
             with open_source(video) as source:
-                summary = run_job(source, segmenter, open_sink(target, fps=source.fps))
+                sink = open_sink(target, fps=source.fps, codec="mpeg4")  # the loop's own
+                summary = run_job(source, segmenter, sink)
             if summary.failed or summary.done != frames:
                 sys.exit(f"{name}: the job did {summary.done} of {frames} frames: {summary.failed}")
             if number:  # the first round warms up

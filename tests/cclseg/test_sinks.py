@@ -1,10 +1,12 @@
 """Each sink against the contract, and disks that refuse."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from contracts import SinkContract, frames_in, images_in, item
@@ -12,6 +14,7 @@ from contracts import SinkContract, frames_in, images_in, item
 from cclseg import open_sink
 from cclseg.errors import InputError, SinkError
 from cclseg.image_files import read_mask
+from cclseg.sinks.encoders import check_codec
 from cclseg.sinks.images import FileSink, FolderSink
 from cclseg.sinks.video import VideoSink
 
@@ -56,10 +59,20 @@ class TestOverlayFolder(SinkContract):
         assert np.abs(picture - drawn).mean() < 12  # JPEG is lossy
 
 
+@pytest.fixture(params=["h264", "mpeg4"])
+def codec(request):
+    """Every codec that this machine writes."""
+    try:
+        check_codec(request.param)
+    except SinkError as error:
+        pytest.skip(str(error))
+    return request.param
+
+
 class TestVideo(SinkContract):
     @pytest.fixture
-    def sink(self, tmp_path):
-        return open_sink(tmp_path / "out" / "flight.mp4", fps=12.5)
+    def sink(self, tmp_path, codec):
+        return open_sink(tmp_path / "out" / "flight.mp4", fps=12.5, codec=codec)
 
     def pictures(self, sink):
         return frames_in(sink.target)
@@ -77,6 +90,129 @@ class TestVideo(SinkContract):
                 sink.write(*item(9, size_hw=(24, 32)))
             sink.write(*items[1])
         assert len(frames_in(sink.target)) == 2
+
+    def test_it_looks_like_the_overlays_and_says_how_it_is_encoded(self, sink, codec, items):
+        with sink:
+            for frame, result in items:
+                sink.write(frame, result)
+        assert sink.encoder.startswith({"h264": "H.264 by ", "mpeg4": "MPEG-4 by "}[codec])
+        for picture, (frame, result) in zip(frames_in(sink.target), items, strict=True):
+            drawn = result.overlay(frame.image).astype(float)
+            assert np.abs(picture - drawn).mean() < 20  # lossy, but the same picture
+
+    @pytest.mark.parametrize("size_hw", [(31, 97), (48, 63), (33, 64)])
+    def test_odd_sizes_become_even_and_lose_nothing(self, tmp_path, codec, size_hw):
+        with open_sink(tmp_path / "odd.mp4", codec=codec) as sink:
+            sink.write(*item(0, size_hw=size_hw))
+            sink.write(*item(1, size_hw=size_hw))
+        pictures = frames_in(sink.target)
+        assert [picture.shape[:2] for picture in pictures] == [
+            (size_hw[0] + size_hw[0] % 2, size_hw[1] + size_hw[1] % 2)
+        ] * 2
+
+
+class TestH264:
+    @pytest.fixture(autouse=True)
+    def _needs_an_encoder(self):
+        try:
+            check_codec("h264")
+        except SinkError as error:
+            pytest.skip(str(error))
+
+    def shown_s(self, path):
+        capture, times_s = cv2.VideoCapture(str(path)), []
+        while capture.read()[0]:
+            times_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        return times_s
+
+    def test_frames_are_shown_at_their_own_times(self, tmp_path):
+        times_s = [5.0, 5.1, 5.4, 5.45, 7.0]
+        with open_sink(tmp_path / "camera.mp4") as sink:
+            for index, time_s in enumerate(times_s):
+                frame, result = item(index)
+                sink.write(dataclasses.replace(frame, timestamp_s=time_s), result)
+        np.testing.assert_allclose(self.shown_s(sink.target), np.array(times_s) - 5, atol=1e-3)
+
+    def test_times_that_run_backwards_or_are_missing_are_filled_in(self, tmp_path):
+        with open_sink(tmp_path / "camera.mp4", fps=10) as sink:
+            for index, time_s in enumerate([0.0, 0.4, 0.2, None, 3.0]):
+                frame, result = item(index)
+                sink.write(dataclasses.replace(frame, timestamp_s=time_s), result)
+        np.testing.assert_allclose(self.shown_s(sink.target), [0, 0.4, 0.5, 0.6, 3.0], atol=1e-3)
+
+    def test_an_encoder_that_is_killed_is_a_sink_error(self, tmp_path):
+        def write_on():
+            with open_sink(tmp_path / "out.mp4") as sink:
+                sink.write(*item(0))
+                sink._open._pipeline._child.kill()
+                for index in range(2000):
+                    sink.write(*item(index))
+
+        with pytest.raises(SinkError, match=r"cannot write .*H\.264 by \w+ failed"):
+            write_on()
+        assert not list(tmp_path.iterdir())
+
+    def test_no_path_is_read_as_a_pipeline(self, tmp_path):
+        target = tmp_path / "a ! fakesink 'x\".mp4"
+        with open_sink(target) as sink:
+            sink.write(*item(0))
+        assert len(frames_in(target)) == 1
+
+    def test_without_gstreamer_it_is_mpeg4_or_a_clear_refusal(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("cclseg.sinks.encoders.has_element", lambda name: False)
+        with pytest.raises(SinkError, match=r"apt install gstreamer1\.0-tools"):
+            open_sink(tmp_path / "a.mp4", codec="h264")
+        with open_sink(tmp_path / "a.mp4") as sink:
+            sink.write(*item(0))
+        assert sink.encoder == "MPEG-4 by OpenCV"
+        with pytest.raises(InputError, match="codec='av1'; expected"):
+            open_sink(tmp_path / "a.mp4", codec="av1")
+
+
+class TestLines:
+    def test_every_frame_is_a_line(self, tmp_path):
+        with open_sink(tmp_path / "deep" / "water.jsonl") as sink:
+            for index in range(3):
+                sink.write(*item(index))
+                lines = sink.target.read_text().splitlines()
+                assert len(lines) == index + 1  # while it is being written
+        for index, line in enumerate(lines):
+            content = json.loads(line)
+            assert (content["frame"], content["index"]) == (f"frame_{index}", index)
+            assert sum(content["fractions"].values()) == pytest.approx(1, abs=1e-5)
+            assert content["age_ms"] is None
+
+    def test_what_stood_there_is_replaced_by_the_first_line_only(self, tmp_path):
+        path = tmp_path / "water.jsonl"
+        path.write_text("old\n" * 100)
+        with open_sink(path):
+            pass
+        assert path.read_text() == "old\n" * 100
+        with open_sink(path) as sink:
+            sink.write(*item(0))
+        assert len(path.read_text().splitlines()) == 1
+
+    def test_an_abort_keeps_the_whole_lines(self, tmp_path):
+        sink = open_sink(tmp_path / "water.jsonl")
+        sink.write(*item(0))
+        sink.abort()
+        assert json.loads(sink.target.read_text())["index"] == 0
+
+
+class TestCalls:
+    def test_each_result_is_handed_over_with_its_frame(self):
+        seen = []
+        with open_sink(lambda out: seen.append((out.frame.name, out.mask.shape))) as sink:
+            for index in range(2):
+                sink.write(*item(index))
+        assert seen == [("frame_0", (48, 64)), ("frame_1", (48, 64))]
+
+    def test_its_errors_are_the_callers(self):
+        def refuse(out):
+            raise ZeroDivisionError("a bug of theirs")
+
+        with pytest.raises(ZeroDivisionError, match="a bug of theirs"):
+            open_sink(refuse).write(*item(0))
 
 
 class TestSingleFile:
@@ -120,6 +256,7 @@ def test_a_folder_whose_name_has_an_ending_stays_a_folder(tmp_path):
     [
         ("a.tif", None, r"no results of the form '\.tif'"),
         ("a.geojson", None, "expected a folder"),
+        ("a.jsonl", "masks", "would not keep class ids exactly"),
         ("a.jpg", "masks", "would not keep class ids exactly"),
         ("a.mp4", "masks", "would not keep class ids exactly"),
         ("a", "heatmap", "expected 'masks' or 'overlay'"),
@@ -189,6 +326,22 @@ def small_disk(tmp_path):
         pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_lines_on_a_full_disk_stay_whole(small_disk):
+    (small_disk / "filler").write_bytes(bytes(280_000))
+    frame, result = item(0)
+
+    def fill():
+        with open_sink(small_disk / "water.jsonl") as sink:
+            for index in range(2000):
+                sink.write(dataclasses.replace(frame, index=index), result)
+
+    with pytest.raises(SinkError, match=r"cannot write .*No space left.*; free space"):
+        fill()
+    lines = (small_disk / "water.jsonl").read_text().splitlines()
+    assert [json.loads(line)["index"] for line in lines] == list(range(len(lines)))
+    assert len(lines) > 10
 
 
 @pytest.mark.parametrize("name", ["masks", "flight.mp4"])

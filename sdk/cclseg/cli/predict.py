@@ -30,7 +30,7 @@ _SHOWN_FAILURES = 20
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder, .png, .jpg or .mp4 (default: named after SOURCE, in this folder).",
+    help="Folder, .png, .jpg, .mp4 or .jsonl (default: named after SOURCE, in this folder).",
 )
 @click.option("--overlay", is_flag=True, help="Write pictures with coloured classes, not masks.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
@@ -64,7 +64,8 @@ def predict(
     a stream (rtsp://, rtp://, udp://) or a GStreamer pipeline ("gst:videotestsrc").
 
     The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
-    where there are no data), .png one mask, .mp4 a video with the classes laid over the frames.
+    where there are no data), .png one mask, .mp4 a video with the classes laid over the frames,
+    .jsonl a line with the share of each class per frame.
     Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
     the exit code is then 1; the others are done.
 
@@ -88,6 +89,7 @@ def predict(
         described = {
             "source": source,
             "output": str(sink.target),
+            "encoder": sink.encoder,
             "model": segmenter.spec.name,
             "backend": segmenter.backend,
             "precision": segmenter.spec.precision,
@@ -95,7 +97,7 @@ def predict(
     if json_path is not None:
         write_report(described | summary.to_json(), json_path)
     if json_path != STANDARD_OUTPUT:
-        _print_summary(summary, sink.target)
+        _print_summary(summary, sink)
     _name_failures(summary)
     ctx.exit(_exit_code(summary, live=frames.live))
 
@@ -167,10 +169,11 @@ def _progress(source: Source) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _print_summary(summary: JobSummary, target: Path) -> None:
+def _print_summary(summary: JobSummary, sink: Sink) -> None:
     noun = "frame" if summary.done == 1 else "frames"
     ended = " until it was stopped" if summary.stopped else ""
-    click.echo(f"{summary.done} {noun}{ended} -> {target}  ({summary.fps:.1f} fps)")
+    encoder = f"{sink.encoder}, " if sink.encoder else ""
+    click.echo(f"{summary.done} {noun}{ended} -> {sink.target}  ({encoder}{summary.fps:.1f} fps)")
     if summary.dropped:
         click.echo(f"dropped by the policy: {summary.dropped}")
     if summary.age_ms is not None and summary.dropped:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import InputError
 from .base import Sink
+from .calls import CallSink
 from .images import FileSink, FolderSink, Kind
 
-__all__ = ["Kind", "Sink", "open_sink"]
+if TYPE_CHECKING:
+    from ..result import Segmentation
+
+__all__ = ["Codec", "Kind", "Sink", "open_sink"]
+
+Codec = Literal["auto", "h264", "mpeg4"]
+"""How a video is encoded; "auto" is H.264 where this machine has an encoder for it."""
 
 
-def open_sink(path: str | Path, *, kind: Kind | None = None, fps: float | None = None) -> Sink:
+def open_sink(
+    path: str | Path | Callable[[Segmentation], object],
+    *,
+    kind: Kind | None = None,
+    fps: float | None = None,
+    codec: Codec = "auto",
+) -> Sink:
     """Opens a place for results by the form of its path.
 
     ========================  ====================================================
@@ -22,24 +37,29 @@ def open_sink(path: str | Path, *, kind: Kind | None = None, fps: float | None =
     ``.png``                  one mask, or one overlay
     ``.jpg``, ``.jpeg``       one overlay
     ``.mp4``                  a video of overlays
+    ``.jsonl``                a line of JSON per frame: time, age, share of each class
+    a function                nothing: it is called with each result
     ========================  ====================================================
 
     Args:
         path: The target; missing folders are made.
         kind: "masks" or "overlay"; None for what the table gives first.
-        fps: Frames per second of a video, None for ten.
+        fps: Frames per second of a video whose frames have no times, None for ten.
+        codec: How a video is encoded.
 
     Returns:
         A context manager with a method ``write(frame, result)``.
 
     Raises:
         InputError: The ending is unknown or does not hold what was asked for.
-        SinkError: The folder cannot be made or written to.
+        SinkError: The folder cannot be made or written to, or there is no such encoder.
 
     Example:
         >>> with open_sink("out.mp4", fps=25) as sink:  # doctest: +SKIP
         ...     sink.write(frame, segmenter(frame.image))
     """
+    if not isinstance(path, (str, Path)):
+        return CallSink(path)
     path = Path(path)
     suffix = path.suffix.lower()
     if kind not in (None, "masks", "overlay"):
@@ -48,7 +68,7 @@ def open_sink(path: str | Path, *, kind: Kind | None = None, fps: float | None =
         return FolderSink(path, kind=kind or "masks")
     if suffix == ".png":
         return FileSink(path, kind=kind or "masks")
-    if suffix in (".jpg", ".jpeg", ".mp4") and kind == "masks":
+    if suffix in (".jpg", ".jpeg", ".mp4", ".jsonl") and kind == "masks":
         raise InputError(
             f"{path.name} would not keep class ids exactly; write masks as .png or into a folder"
         )
@@ -57,8 +77,12 @@ def open_sink(path: str | Path, *, kind: Kind | None = None, fps: float | None =
     if suffix == ".mp4":
         from .video import VideoSink
 
-        return VideoSink(path, fps=fps)
+        return VideoSink(path, fps=fps, codec=codec)
+    if suffix == ".jsonl":
+        from .lines import LinesSink
+
+        return LinesSink(path)
     raise InputError(
         f"cannot write {path.name}: no results of the form '{path.suffix}' in this version; "
-        "expected a folder, .png, .jpg or .mp4"
+        "expected a folder, .png, .jpg, .mp4 or .jsonl"
     )

@@ -24,9 +24,11 @@ class Sink(ABC):
 
     Attributes:
         target: The file or folder that is written.
+        encoder: What encodes a video ("H.264 by x264enc"), known after its first frame.
     """
 
     target: Path
+    encoder: str | None = None
 
     @abstractmethod
     def write(self, frame: Frame, result: Segmentation) -> None:

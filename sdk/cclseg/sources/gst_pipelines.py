@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import SourceError
+from ..gstreamer import has_element
 from .options import one_of, read_options, size, whole
 
 
@@ -213,14 +211,6 @@ def _link(element: str) -> tuple[str, str]:
 def _to_bgr() -> tuple[str, ...]:
     """Returns what brings decoded frames, wherever they are, into memory as BGR."""
     words = [*_link("queue"), "max-size-buffers=2"]  # decodes the next frame meanwhile
-    if _has_element("nvvidconv"):  # a Jetson's decoder leaves frames in memory of its own
+    if has_element("nvvidconv"):  # a Jetson's decoder leaves frames in memory of its own
         words += [*_link("nvvidconv"), *_link("video/x-raw,format=BGRx")]
     return (*words, *_link("videoconvert"), *_link("video/x-raw,format=BGR"))
-
-
-@lru_cache(maxsize=8)
-def _has_element(name: str) -> bool:
-    inspect = shutil.which("gst-inspect-1.0")
-    if inspect is None:
-        return False
-    return subprocess.run([inspect, "--exists", name], check=False).returncode == 0

@@ -16,7 +16,7 @@ from ..frame import Frame
 from .base import OnFrameError, Source
 
 if TYPE_CHECKING:
-    from .gdp import RawFrame
+    from ..gdp import RawFrame
 
 _log = logging.getLogger(__name__)
 

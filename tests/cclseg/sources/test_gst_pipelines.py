@@ -9,7 +9,7 @@ from cclseg.sources.gst_pipelines import pipeline_for
 
 @pytest.fixture(autouse=True)
 def _no_jetson(monkeypatch):
-    monkeypatch.setattr(gst_pipelines, "_has_element", lambda name: False)
+    monkeypatch.setattr(gst_pipelines, "has_element", lambda name: False)
 
 
 def words_of(text):
@@ -121,6 +121,6 @@ def test_passwords_are_never_shown(text):
 
 
 def test_a_jetson_brings_frames_out_of_its_own_memory(monkeypatch):
-    monkeypatch.setattr(gst_pipelines, "_has_element", lambda name: name == "nvvidconv")
+    monkeypatch.setattr(gst_pipelines, "has_element", lambda name: name == "nvvidconv")
     words = words_of("rtsp://host/a")
     assert words.index("nvvidconv") < words.index("videoconvert")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cclseg.errors import SourceError
-from cclseg.sources.gdp import RawFrame
+from cclseg.gdp import RawFrame
 from cclseg.sources.live import (
     DisconnectedError,
     EndOfStream,

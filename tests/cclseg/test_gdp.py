@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cclseg.errors import SourceError
-from cclseg.sources.gdp import GdpReader
+from cclseg.gdp import GdpReader
 
 CAPS = b"video/x-raw, format=(string)BGR, width=(int)%d, height=(int)%d, framerate=(fraction)30/1\0"
 

@@ -1,4 +1,4 @@
-"""Reads frames that GStreamer's element ``gdppay`` writes into a pipe.
+"""Frames through a pipe, from GStreamer's element ``gdppay`` and to its element ``gdpdepay``.
 
 The GStreamer Data Protocol, version 1.0: every packet has a header of 62 bytes (big-endian), then
 a payload: the pixels of a frame, or text that says what the next frames are (size and format,
@@ -13,18 +13,27 @@ import re
 import select
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import SourceError
+from .errors import SourceError
 
 if TYPE_CHECKING:
-    from ..frame import Image
+    from .frame import Image
 
 _HEADER = struct.Struct(">BBBBHIQQQQH18s")
-_BUFFER, _CAPS = 1, 2
+_BUFFER, _CAPS, _STREAM_START, _SEGMENT = 1, 2, 10318, 17998
 _NO_TIME = (1 << 64) - 1
+# Times count from zero, at normal speed, without an end.
+_TIME_LINE = (
+    "segment, flags=(GstSegmentFlags)GST_SEGMENT_FLAG_NONE, rate=(double)1, "
+    "applied-rate=(double)1, format=(GstFormat)time, base=(guint64)0, offset=(guint64)0, "
+    "start=(guint64)0, stop=(guint64)18446744073709551615, time=(guint64)0, "
+    "position=(guint64)0, duration=(guint64)18446744073709551615;"
+)
+_NO_DTS = b"\xff" * 8 + bytes(10)
 _TEXT_LIMIT = 1 << 16
 _PIXELS_LIMIT = 1 << 28
 
@@ -114,7 +123,7 @@ class GdpReader:
     def _as_image(self, pixels: Image) -> Image:
         """Cuts off the bytes that fill up each row to a multiple of four."""
         height, width = self._size_hw
-        row_bytes = (3 * width + 3) // 4 * 4
+        row_bytes = _row_bytes(width)
         if not height or len(pixels) != height * row_bytes:
             raise SourceError(
                 f"a frame of {len(pixels)} bytes came out of the pipeline, its size said to be "
@@ -122,6 +131,49 @@ class GdpReader:
             )
         rows = pixels.reshape(height, row_bytes)
         return np.ascontiguousarray(rows[:, : 3 * width]).reshape(height, width, 3)
+
+
+def packed_start(size_hw: tuple[int, int], *, fps: float) -> bytes:
+    """Returns the packets that begin a stream: its name, its form, its time line.
+
+    Args:
+        size_hw: Size of the frames.
+        fps: Their usual rate; each one may come at another time.
+    """
+    height, width = size_hw
+    rate = Fraction(fps).limit_denominator(1001)
+    return b"".join(
+        _packed(kind, text.encode() + b"\0")
+        for kind, text in (
+            (_STREAM_START, "GstEventStreamStart, stream-id=(string)cclseg;"),
+            (
+                _CAPS,
+                f"video/x-raw, format=(string)BGR, width=(int){width}, height=(int){height}, "
+                f"framerate=(fraction){rate.numerator}/{rate.denominator}, "
+                "pixel-aspect-ratio=(fraction)1/1",
+            ),
+            (_SEGMENT, f'GstEventSegment, segment=(GstSegment)"{_TIME_LINE}";'),
+        )
+    )
+
+
+def packed_frame(image: Image, time_ns: int) -> bytes:
+    """Returns the packet of a frame.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        time_ns: When it is to be shown.
+    """
+    height, width = image.shape[:2]
+    rows = image.reshape(height, 3 * width)
+    filled = np.pad(rows, ((0, 0), (0, _row_bytes(width) - 3 * width)))
+    return _packed(_BUFFER, filled.tobytes(), time_ns)
+
+
+def _packed(kind: int, payload: bytes, time_ns: int = 0) -> bytes:
+    unknown = (_NO_TIME, _NO_TIME, _NO_TIME)
+    header = _HEADER.pack(1, 0, 0, 0, kind, len(payload), time_ns, *unknown, 0, _NO_DTS)
+    return header + payload
 
 
 def _frame_size(caps: bytes) -> tuple[int, int]:
@@ -132,3 +184,8 @@ def _frame_size(caps: bytes) -> tuple[int, int]:
     if "format=(string)BGR," not in text or not 0 < height * width <= _PIXELS_LIMIT:
         raise SourceError(f"the pipeline gives {text.rstrip(chr(0))}; expected BGR of a fixed size")
     return height, width
+
+
+def _row_bytes(width: int) -> int:
+    """Returns the length of a row in memory: GStreamer fills it up to a multiple of four."""
+    return (3 * width + 3) // 4 * 4
