@@ -18,7 +18,8 @@ from cclseg.signing import new_key
 from cclseg.spec import ModelSpec
 from cclseg_export.operator import attach_function
 from cclseg_export.verify import segments
-from cclseg_export.verify.compare import DEFINITION, Tolerance, compare, difference
+from cclseg_export.verify.compare import DEFINITION, compare
+from cclseg_export.verify.figures import Tolerance, difference
 from cclseg_export.verify.job import verify_model
 from cclseg_export.verify.libraries import Variant, find_variants
 from cclseg_export.verify.segments import Graph, Layer, names_taken

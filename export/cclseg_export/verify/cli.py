@@ -12,7 +12,7 @@ import click
 from cclseg.cli.options import STANDARD_OUTPUT, json_option, write_report
 
 if TYPE_CHECKING:
-    from .compare import Difference, Outcome
+    from .figures import Difference, Outcome
     from .job import Verification
 
 
@@ -48,9 +48,10 @@ def verify(
 
     MODEL is a bundled name, an .onnx file or a checkpoint (.pt). Each layer gets the same input in
     every library, with and without the compiled operator; a correlation is also computed from its
-    definition. The exit code is 1 where a layer or the masks differ beyond the tolerance.
+    definition. The exit code is 1 where a layer differs beyond the tolerance, or where more than
+    1 % of the places without near ties get another class.
     """
-    from .compare import Tolerance
+    from .figures import Tolerance
     from .job import verify_model
 
     tolerance = Tolerance(relative=relative, steps=steps)

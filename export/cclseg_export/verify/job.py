@@ -22,7 +22,7 @@ from cclseg.trust import vetted
 
 from ..emulate import runnable_anywhere
 from ..operator import correlation_nodes
-from .compare import Comparison, Tolerance, compare
+from .compare import compare
 from .libraries import REFERENCE, find_variants
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from cclseg.frame import FloatArray
     from cclseg.spec import ModelSpec
+
+    from .figures import Comparison, Tolerance
 
 Infer = Callable[["FloatArray"], "FloatArray"]
 
