@@ -30,6 +30,18 @@ OP_VERSION = 1
 TORCH_OP = "local_correlation"
 """Name of the torch operator, in the namespace :data:`DOMAIN`."""
 
+_PLUGIN_DEFAULTS: dict[str, str | int | float] = {
+    "plugin_namespace": DOMAIN,
+    "plugin_version": str(OP_VERSION),
+    "dilation": 1,
+    "groups": 1,
+    "normalize": 0,
+    "out_dtype": 0,
+    "a_scale": 1.0,
+    "b_scale": 1.0,
+    "out_scale": 1.0,
+}
+
 DType = Literal["float32", "float16", "int8"]
 
 _OPSET = 18
@@ -164,10 +176,13 @@ def name_plugin(model: onnx.ModelProto) -> onnx.ModelProto:
     - ``out_dtype`` (int): type of its result in ONNX's numbering, 1 (float32, also when absent),
       10 (float16), or 3 (int8), where it has taken in the Q node behind it, too;
     - ``out_scale`` (float): the step of that Q node.
+
+    Whatever a node does not carry is written with its default: TensorRT's parser warns of each
+    field of a plug-in that it does not find.
     """
     for node in correlation_nodes(model):
         present = {entry.name for entry in node.attribute}
-        for key, value in (("plugin_namespace", DOMAIN), ("plugin_version", str(OP_VERSION))):
+        for key, value in _PLUGIN_DEFAULTS.items():
             if key not in present:
                 node.attribute.append(helper.make_attribute(key, value))
     return remove_function(model)

@@ -67,7 +67,6 @@ class TestRtxEngine:
         onnx = pytest.importorskip("onnx")
         operator = pytest.importorskip("cclseg_export.operator")
         model = operator.make_model(shape, dtype=map_type, scales=(0.05, 0.05), **options)
-        operator.name_plugin(model)
         graph, helper = model.graph, onnx.helper
         if map_type == "int8":
             scales = helper.make_tensor("scale", 1, [], [0.05])
@@ -89,7 +88,7 @@ class TestRtxEngine:
                 graph.node.append(
                     helper.make_node("DequantizeLinear", ["out_q", "scale", "zero"], ["out"])
                 )
-        return model
+        return operator.name_plugin(model)
 
     @pytest.mark.parametrize(
         ("map_type", "out_type", "layers"),
@@ -102,6 +101,7 @@ class TestRtxEngine:
         path.write_bytes(model.SerializeToString())
         report = tensorrt_plugin.build_rtx_engine(compiled_plugin, path, tmp_path)
         assert report["layers"].count("PLUGIN_V3") == 1
+        assert "not found in plugin node" not in report["log"]
         assert len([layer for layer in report["layers"] if layer != "CONSTANT"]) == layers
         free = [-1 if isinstance(size, str) else size for size in shape]
         assert report["output_shape"] == [free[0], 50, *free[2:]]

@@ -99,4 +99,4 @@ def build_rtx_engine(plugin: Path, model: Path, folder: Path) -> dict[str, objec
     )  # fmt: skip
     if answer.returncode:
         raise RefusedError(answer.stderr)
-    return json.loads(answer.stdout.splitlines()[-1])
+    return json.loads(answer.stdout.splitlines()[-1]) | {"log": answer.stderr + answer.stdout}
