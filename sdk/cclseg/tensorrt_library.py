@@ -50,5 +50,8 @@ def missing(library: Library) -> str:
     """Says that a library is not installed, and how it is."""
     here = f'run: pip install "cclseg[{_EXTRAS[library]}]"'
     if library == "tensorrt":
-        here += " (on a Jetson: apt install python3-libnvinfer)"
+        here += (
+            " (on a Jetson: apt install python3-libnvinfer, in an environment made with "
+            "--system-site-packages)"
+        )
     return f"engines of '{library}' need that library, which is not installed; {here}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +124,7 @@ def build(
         from .build import build_engine
 
         engine = output or folder / f"{path.stem}.engine"
-        with _progress(engine.name) as progress:
+        with _terminated_like_interrupted(), _progress(engine.name) as progress:
             built = build_engine(path, engine, target, BuildOptions(**options), progress=progress)
         report = _report(built)
         if json_path != STANDARD_OUTPUT:
@@ -172,6 +174,19 @@ def _report(built: BuiltEngine) -> dict[str, Any]:
         "warnings": list(built.warnings),
         **built.record.to_dict(),
     }
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Ends a build on SIGTERM as on Ctrl-C, so that the building process goes, too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def run(job: Job, reporter: Reporter) -> None:
         path = Path(job.timing_cache)
         builder.use_timing_cache(path.read_bytes() if path.is_file() else b"")
     plan = builder.build(reporter.progress)
+    reporter.tell("progress", share=1.0, phase="writing")  # fails when nobody waits any more
     try:
         Path(job.engine).write_bytes(plan)
         if job.timing_cache_out is not None:
@@ -77,16 +78,22 @@ def run(job: Job, reporter: Reporter) -> None:
 
 
 def main() -> None:
-    """Runs the job on standard input; what libraries print goes to standard error."""
+    """Runs the job on standard input; what libraries print goes to standard error.
+
+    When the process that waits is killed, nothing is written and this one ends, too.
+    """
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     reporter = Reporter(stream)
     try:
-        run(Job.from_json(sys.stdin.read()), reporter)
-    except BuildRefusedError as error:
-        reporter.tell("failed", kind=error.kind, detail=error.detail)
-    except MemoryError as error:
-        reporter.tell("failed", kind="memory", detail=str(error) or "no memory is left")
+        try:
+            run(Job.from_json(sys.stdin.read()), reporter)
+        except BuildRefusedError as error:
+            reporter.tell("failed", kind=error.kind, detail=error.detail)
+        except MemoryError as error:
+            reporter.tell("failed", kind="memory", detail=str(error) or "no memory is left")
+    except BrokenPipeError:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

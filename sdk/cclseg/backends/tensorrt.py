@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,7 +73,8 @@ class TensorRtBackend(Backend):
         here = read_here(record)
         plan = load_plan(path, record, here)
         library = import_library(record.library)
-        engine = _Engine(path, library, plan, spec, plugin=here.plugin)
+        needs = _Needs(plugin=here.plugin, host_code=record.version_compatible)
+        engine = _Engine(path, library, plan, spec, needs)
         return cls(engine, spec)
 
     def _infer(self, images: FloatArray) -> FloatArray:
@@ -89,11 +91,25 @@ class TensorRtBackend(Backend):
             engine.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What an engine asks of the library before it is deserialised.
+
+    Attributes:
+        plugin: Compiled operators to load.
+        host_code: Whether the engine brings code for the processor: a version-compatible one holds
+            the library that runs it.
+    """
+
+    plugin: Path | None
+    host_code: bool
+
+
 class _Engine:
     """A deserialised engine with its execution context and device memory."""
 
     def __init__(
-        self, path: Path, library: ModuleType, plan: bytes, spec: ModelSpec, *, plugin: Path | None
+        self, path: Path, library: ModuleType, plan: bytes, spec: ModelSpec, needs: _Needs
     ) -> None:
         self._name = spec.name
         self._errors: list[str] = []
@@ -101,7 +117,7 @@ class _Engine:
             self._stream = CudaStream()
             undo.callback(self._stream.close)
             with self._stream.current():
-                self._load(path, library, plan, plugin)
+                self._load(path, library, plan, needs)
                 inputs, outputs = _tensors(library, self._engine)
                 logits = check_interface(path, spec, inputs, outputs)
                 self._input, self._output = inputs[0].name, logits.name
@@ -113,14 +129,15 @@ class _Engine:
                 self._bind(outputs)
             undo.pop_all()
 
-    def _load(self, path: Path, library: ModuleType, plan: bytes, plugin: Path | None) -> None:
+    def _load(self, path: Path, library: ModuleType, plan: bytes, needs: _Needs) -> None:
         self._logger = _make_logger(library, self._errors)
         try:
             self._runtime: Any = library.Runtime(self._logger)
         except TypeError as error:  # the bindings' answer to a library that gives no runtime
             raise BackendError(f"{library.__name__} does not start: {self._said()}") from error
-        if plugin is not None:
-            self._runtime.get_plugin_registry().load_library(str(plugin))
+        if needs.plugin is not None:
+            self._runtime.get_plugin_registry().load_library(str(needs.plugin))
+        self._runtime.engine_host_code_allowed = needs.host_code
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BackendError(

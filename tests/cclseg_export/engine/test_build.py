@@ -249,7 +249,8 @@ def wait_for_worker(program, process):
     raise AssertionError(f"no building process: {process.communicate()}")
 
 
-def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program, number):
     folder = program.folder / "out"
     folder.mkdir()
     times = program.folder / "kernels.timing"
@@ -257,7 +258,7 @@ def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program):
     engine = folder / "m.engine"
     with program.start("ccl-nano", "-o", engine, "--timing-cache", times) as process:
         wait_for_worker(program, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.strip().splitlines()[-1] == "interrupted"
@@ -266,6 +267,19 @@ def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program):
     assert only_engine(program.folder) == ["kernels.timing"]
     assert list(program.temporary.iterdir()) == []
     assert program.workers() == []
+
+
+def test_the_builder_ends_with_a_program_that_is_killed(program):
+    folder = program.folder / "out"
+    folder.mkdir()
+    with program.start("ccl-nano", "-o", folder / "m.engine") as process:
+        wait_for_worker(program, process)
+        process.kill()
+    deadline = time.monotonic() + 120  # only a hang takes so long
+    while program.workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert program.workers() == []
+    assert list(folder.iterdir()) == []
 
 
 def test_an_interrupted_build_keeps_the_engine_that_was_there(program, network):

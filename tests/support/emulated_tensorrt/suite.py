@@ -73,6 +73,14 @@ def test_an_engine_that_the_library_refuses_leaves_nothing_behind(tmp_path):
     assert driver.emulated_live() == 0
 
 
+def test_only_a_version_compatible_engine_may_bring_code(tmp_path):
+    record = {"version_compatible": True}
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), record=record, host_code=True)):
+        pass
+    with pytest.raises(BackendError, match="host code is not as allowed"):
+        TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), host_code=True))
+
+
 def test_an_engine_unlike_its_spec_is_refused(tmp_path):
     with pytest.raises(SpecError, match=r"images \(\?, 4, 32, 32\)"):
         TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4), channels=4))

@@ -29,12 +29,16 @@ class _Registry:
 class Runtime:
     def __init__(self, logger):
         self._logger = logger
+        self.engine_host_code_allowed = False
 
     def get_plugin_registry(self):
         return _Registry()
 
     def deserialize_cuda_engine(self, serialized_engine):
         content = json.loads(serialized_engine)
+        if content.get("host_code", False) != self.engine_host_code_allowed:
+            self._logger.log(ILogger.ERROR, "host code is not as allowed")
+            return None
         if "broken" in content:
             self._logger.log(ILogger.ERROR, "Serialization assertion failed:\nmagic tag")
             return None
