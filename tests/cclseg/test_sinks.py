@@ -83,13 +83,25 @@ class TestVideo(SinkContract):
             assert not sink.target.exists()
         assert sink.target.exists()
 
-    def test_a_frame_of_another_size_is_refused_and_the_others_stay(self, sink, items):
+    def test_an_image_of_another_size_is_refused_and_the_others_stay(self, sink, items):
         with sink:
             sink.write(*items[0])
             with pytest.raises(InputError, match="is 32 x 24, the video 64 x 48"):
                 sink.write(*item(9, size_hw=(24, 32)))
             sink.write(*items[1])
         assert len(frames_in(sink.target)) == 2
+
+    def test_a_camera_that_changes_its_size_is_fitted_in(self, tmp_path, codec):
+        with open_sink(tmp_path / "camera.mp4", fps=10, codec=codec) as sink:
+            for index, size_hw in enumerate([(48, 64), (96, 128), (48, 32), (20, 200), (48, 64)]):
+                frame, result = item(index, size_hw=size_hw)
+                sink.write(dataclasses.replace(frame, timestamp_s=index / 10), result)
+        pictures = frames_in(sink.target)
+        assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 5
+        assert pictures[1].mean(axis=(0, 2)).min() > 40  # half as large, it fills the picture
+        upright, flat = pictures[2].mean(axis=(0, 2)), pictures[3].mean(axis=(1, 2))
+        assert upright[20:44].min() > 40 > upright[:8].max()
+        assert flat[23:26].min() > 40 > flat[:16].max()
 
     def test_it_looks_like_the_overlays_and_says_how_it_is_encoded(self, sink, codec, items):
         with sink:

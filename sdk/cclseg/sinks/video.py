@@ -34,10 +34,11 @@ _DEFAULT_FPS = 10.0
 class VideoSink(Sink):
     """An ``.mp4`` of the frames with their classes laid over them.
 
-    The size is that of the first frame, made even by one more row or column where it is not. In
-    H.264 every frame is shown at its own time, so a camera whose frames come unevenly, or are left
-    out, is seen at its true speed. The video grows under a temporary name; at the end it is opened
-    and its frames are counted, because encoders do not say when the disk is full.
+    The size is that of the first frame, made even by one more row or column where it is not. A
+    camera may change its size: its later frames are fitted in, between black borders. In H.264
+    every frame is shown at its own time, so a camera whose frames come unevenly, or are left out,
+    is seen at its true speed. The video grows under a temporary name; at the end it is opened and
+    its frames are counted, because encoders do not say when the disk is full.
 
     Example:
         >>> with VideoSink(Path("flight_overlay.mp4"), fps=25) as sink:  # doctest: +SKIP
@@ -61,19 +62,22 @@ class VideoSink(Sink):
         """Appends one frame.
 
         Raises:
-            InputError: The frame has another size than the first one.
+            InputError: The frame is a still image of another size than the first one.
             SinkError: The disk is full or the video cannot be written.
         """
         if self._open is None:
             check_not_input(self.target, frame)
             self._open = self._opened(frame)
-        if frame.size_hw != self._size_hw:
+        picture = result.overlay(frame.image)
+        if frame.size_hw != self._size_hw and frame.timestamp_s is not None:
+            picture = _fitted(picture, self._size_hw)
+        elif frame.size_hw != self._size_hw:
             (height, width), (video_height, video_width) = frame.size_hw, self._size_hw
             raise InputError(
                 f"frame '{frame.name}' is {width} x {height}, the video {video_width} x "
                 f"{video_height}; write frames of different sizes into a folder"
             )
-        self._append(self._open, _even(result.overlay(frame.image)), self._shown_s(frame))
+        self._append(self._open, _even(picture), self._shown_s(frame))
 
     def _opened(self, frame: Frame) -> Encoder:
         self._size_hw = height, width = frame.size_hw
@@ -148,6 +152,21 @@ class VideoSink(Sink):
             self._open.abort()
             self._open = None
         self._temporary.unlink(missing_ok=True)
+
+
+def _fitted(picture: Image, size_hw: tuple[int, int]) -> Image:
+    """Scales a picture into the middle of a black one of another size; its shape stays."""
+    scale = min(size_hw[0] / picture.shape[0], size_hw[1] / picture.shape[1])
+    height, width = (
+        min(target, max(1, round(n * scale)))
+        for target, n in zip(size_hw, picture.shape, strict=False)
+    )
+    top, left = (size_hw[0] - height) // 2, (size_hw[1] - width) // 2
+    fitted = np.zeros((*size_hw, 3), np.uint8)
+    fitted[top : top + height, left : left + width] = cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_AREA
+    )
+    return fitted
 
 
 def _even(picture: Image) -> Image:
