@@ -8,6 +8,7 @@ of TensorRT 10.3, 10.13 and 11.4.
 call                                                    exercised      elsewhere
 ======================================================  =============  ============================
 Logger, Builder, create_network, create_builder_config  RTX
+init_libnvinfer_plugins                                 RTX
 OnnxParser: parse, supports_operator, get_error         RTX
 ParserError: desc, node_name, node_operator             RTX
 get_plugin_registry().load_library, get_creator         RTX, lean
@@ -69,6 +70,8 @@ class NetworkBuilder:
             self._builder = self._trt.Builder(self._logger)
         except TypeError as error:  # the bindings' answer to a library that gives no builder
             raise BuildRefusedError("refused", self._said()) from error
+        # Some standard operators, such as DeformConv, become plugins that the library brings.
+        self._trt.init_libnvinfer_plugins(self._logger, "")
         self._network = self._new_network()
         self._config = self._builder.create_builder_config()
 

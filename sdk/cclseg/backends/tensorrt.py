@@ -135,6 +135,7 @@ class _Engine:
             self._runtime: Any = library.Runtime(self._logger)
         except TypeError as error:  # the bindings' answer to a library that gives no runtime
             raise BackendError(f"{library.__name__} does not start: {self._said()}") from error
+        library.init_libnvinfer_plugins(self._logger, "")  # those that the library brings
         if needs.plugin is not None:
             self._runtime.get_plugin_registry().load_library(str(needs.plugin))
         self._runtime.engine_host_code_allowed = needs.host_code

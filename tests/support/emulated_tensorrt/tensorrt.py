@@ -21,6 +21,10 @@ class ILogger:
     INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
 
+def init_libnvinfer_plugins(logger, namespace):
+    return True
+
+
 class _Registry:
     def load_library(self, plugin_path):
         return plugin_path
