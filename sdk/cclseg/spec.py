@@ -4,7 +4,8 @@ Everything that is needed to run a network travels as JSON under the key ``cclse
 metadata. Aliases in the forms of Ultralytics (``names imgsz stride task``) and of the QGIS plugin
 Deepness (``model_type class_names resolution tiles_size tiles_overlap standardization_*``) stand
 beside it, so that those programs open the file, and files of theirs can be read here. Values are
-parsed as JSON or literals; nothing is ever evaluated.
+parsed as JSON or literals and each must have its own form (:mod:`cclseg.spec_forms`); nothing is
+ever evaluated.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import SpecError
+from .spec_forms import check_forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 METADATA_KEY = "cclseg"
 SCHEMA_VERSION = 1
+
+_LONGEST = 1 << 14
+"""Pixels along a side of a tile; a file that asks for more is damaged or wants the memory."""
 
 # Distinct on screen and in print; used where a model brings class names without colours.
 DEFAULT_PALETTE = (
@@ -113,8 +118,9 @@ class ModelSpec:
             ),
             (all(s > 0 for s in self.std), f"std {self.std} must be positive"),
             (
-                len(self.input_hw) == 2 and min(self.input_hw) >= 1,
-                f"input_hw is {self.input_hw}; expected (height, width), both positive",
+                len(self.input_hw) == 2
+                and 1 <= min(self.input_hw) <= max(self.input_hw) <= _LONGEST,
+                f"input_hw is {self.input_hw}; expected (height, width), both in 1..{_LONGEST}",
             ),
             (self.output_stride >= 1, f"output_stride is {self.output_stride}; expected >= 1"),
             (
@@ -139,7 +145,8 @@ class ModelSpec:
         """
         try:
             content = json.loads(text)
-        except json.JSONDecodeError as error:
+            json.dumps(content, allow_nan=False)
+        except (ValueError, RecursionError) as error:
             raise SpecError(
                 f"the model's '{METADATA_KEY}' metadata is not JSON ({error}); export it again"
             ) from error
@@ -149,7 +156,12 @@ class ModelSpec:
                 "expected a JSON object; export it again"
             )
         known = {f.name for f in dataclasses.fields(cls)}
-        values = {key: _frozen(value) for key, value in content.items() if key in known}
+        return cls._from_file({key: _frozen(v) for key, v in content.items() if key in known})
+
+    @classmethod
+    def _from_file(cls, values: dict[str, Any]) -> ModelSpec:
+        """Makes a spec of values that anybody may have written."""
+        check_forms(values)
         try:
             return cls(**values)
         except TypeError as error:
@@ -199,21 +211,35 @@ class ModelSpec:
                 "expected 'cclseg', 'names' or 'class_names'; give a ModelSpec: "
                 "Segmenter(path, spec=ModelSpec(name=..., class_names=(...)))"
             )
-        values: dict[str, Any] = {"name": name, "class_names": class_names}
-        size = _parsed(metadata, "imgsz") or _parsed(metadata, "tiles_size")
-        if size is not None:
-            values["input_hw"] = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-        mean, std = (_parsed(metadata, f"standardization_{key}") for key in ("mean", "std"))
-        if mean is not None and std is not None:
-            values["mean"] = tuple(255 * float(m) for m in mean)
-            values["std"] = tuple(255 * float(s) for s in std)
-            values["bands"] = tuple(f"band{i + 1}" for i in range(len(mean)))
-        elif "names" in metadata:  # Ultralytics networks take value / 255
-            values["mean"], values["std"] = (0.0,) * 3, (255.0,) * 3
-        overlap = _parsed(metadata, "tiles_overlap")
-        if overlap is not None:
-            values["overlap"] = float(overlap) / 100
-        return cls(**values)
+        try:
+            values = _foreign_values(metadata)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, SpecError):
+                raise
+            raise SpecError(
+                f"the metadata of model '{name}' has another form than Ultralytics or Deepness "
+                f"write ({error}); correct it or give a ModelSpec"
+            ) from error
+        return cls._from_file({"name": name, "class_names": class_names, **values})
+
+
+def _foreign_values(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Reads what other programs write beside the names of the classes."""
+    values: dict[str, Any] = {}
+    size = _parsed(metadata, "imgsz") or _parsed(metadata, "tiles_size")
+    if size is not None:
+        values["input_hw"] = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    mean, std = (_parsed(metadata, f"standardization_{key}") for key in ("mean", "std"))
+    if mean is not None and std is not None:
+        values["mean"] = tuple(255 * float(m) for m in mean)
+        values["std"] = tuple(255 * float(s) for s in std)
+        values["bands"] = tuple(f"band{i + 1}" for i in range(len(mean)))
+    elif "names" in metadata:  # Ultralytics networks take value / 255
+        values["mean"], values["std"] = (0.0,) * 3, (255.0,) * 3
+    overlap = _parsed(metadata, "tiles_overlap")
+    if overlap is not None:
+        values["overlap"] = float(overlap) / 100
+    return values
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -227,11 +253,11 @@ def _parsed(metadata: Mapping[str, str], key: str) -> Any | None:  # noqa: ANN40
         return None
     try:
         return json.loads(metadata[key])
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         pass  # Ultralytics writes repr() of Python literals
     try:
         return ast.literal_eval(metadata[key])
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise SpecError(
             f"the model's metadata '{key}' is {metadata[key][:60]!r}; expected JSON or a literal"
         ) from error
@@ -241,7 +267,12 @@ def _foreign_class_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     """Reads {id: name} as other programs write it, in the order of the ids."""
     names = _parsed(metadata, "names") or _parsed(metadata, "class_names")
     if isinstance(names, dict):
-        return tuple(str(names[key]) for key in sorted(names, key=int))
+        try:
+            return tuple(str(names[key]) for key in sorted(names, key=int))
+        except (TypeError, ValueError) as error:
+            raise SpecError(
+                f"the model's class names are {str(names)[:60]}; expected a number before each name"
+            ) from error
     if isinstance(names, (list, tuple)):
         return tuple(str(item) for item in names)
     return None
