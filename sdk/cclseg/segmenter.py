@@ -177,7 +177,8 @@ class Segmenter:
 
         Args:
             source: What :func:`~cclseg.open_source` takes, or a source already open, which stays
-                open; or several of them by name, which every result's ``frame.stream`` tells.
+                open, but a live one ends with the stream; or several of them by name, which every
+                result's ``frame.stream`` tells.
             policy: What happens to frames that come too fast: "all", "latest" or "drop-oldest"
                 (see :data:`cclseg.stream.Policy`); None for "all" with files and "latest" with
                 live sources.
