@@ -215,7 +215,7 @@ def _lost_speed(verdict: Verdict, verdicts: Sequence[Verdict]) -> Iterator[str]:
         if latency.ratio <= rival_ratio:
             yield (
                 f"{verdict.file.path.name} is not faster than {rival} on {backend}: "
-                f"{latency.ratio / rival_ratio:.2f} x as fast ({latency.ms:.1f} ms a tile)."
+                f"{latency.ratio / rival_ratio:.2f} x as fast ({latency.ms:.3g} ms a tile)."
             )
 
 

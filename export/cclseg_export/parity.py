@@ -49,7 +49,7 @@ class Parity:
             (1 point = 0.01); negative where it gains.
         agreement: Share of pixels that get the same class, ignored ones included.
         agreement_where_sure: The same among pixels where the reference's confidence is at least
-            :data:`SURE`.
+            :data:`SURE`; None where it is nowhere.
     """
 
     miou_reference: float
@@ -57,7 +57,7 @@ class Parity:
     iou: Mapping[str, float | None]
     iou_loss_points: Mapping[str, float | None]
     agreement: float
-    agreement_where_sure: float
+    agreement_where_sure: float | None
 
     @property
     def worst_loss(self) -> tuple[float, str]:
@@ -286,7 +286,7 @@ def _parity(
         iou=_by_class(class_names, after.iou),
         iou_loss_points=_by_class(class_names, 100 * (before.iou - after.iou)),
         agreement=agreement.same / agreement.pixels,
-        agreement_where_sure=agreement.sure_same / max(agreement.sure, 1),
+        agreement_where_sure=agreement.sure_same / agreement.sure if agreement.sure else None,
     )
 
 

@@ -212,8 +212,8 @@ def _files(content: Mapping[str, Any]) -> Iterator[report.Html]:
             f"{100 * (figures['miou'] - figures['miou_reference']):+.2f}",
             _loss(*_worst_loss(figures), budget=content["budget_points"]),
             f"{100 * figures['agreement']:.2f} %",
-            f"{100 * figures['agreement_where_sure']:.2f} %",
-            _figure(figures.get("latency_ms"), ".1f"),
+            _figure(figures["agreement_where_sure"], ".2%"),
+            _figure(figures.get("latency_ms"), ".3g"),
             _figure(figures.get("latency_ratio"), ".2f"),
         )
         for file in content["files"]

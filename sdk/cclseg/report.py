@@ -91,14 +91,15 @@ svg .s0 { stroke: var(--accent); } svg .s1 { stroke: var(--second); stroke-width
 .k3 { background: #4f9d69; } .k4 { background: #b06f8c; } .k5 { background: #8a8f98; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.4rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.notice { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--wrong);
-  border-radius: 12px; padding: .8rem 1.2rem; margin-top: 1.4rem; max-width: 78ch; }
+.notice { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+  border-left: 4px solid var(--wrong); padding: .8rem 1.2rem; margin-top: 1.4rem; max-width: 78ch; }
 .notice.good { border-left-color: var(--accent); } .notice p:last-child { margin: 0; }
 .lost { color: var(--wrong); font-weight: 650; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; }
 code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 @media (max-width: 620px) { main { padding: 1.6rem .9rem 3rem; } .bar { display: none; }
   .sheet { grid-template-columns: repeat(2, 1fr); } .sheet .head { display: none; }
+  .of5 figure:nth-of-type(5n+1) { grid-column: 1 / -1; }
   th, td { padding: .4rem .4rem; font-size: .92rem; } dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .55rem; } svg text { font-size: 24px; } }
 @media print { .card, .tile { break-inside: avoid; } }
@@ -234,7 +235,7 @@ def contact_sheet(heads: Sequence[str], rows: Iterable[Sequence[Html]]) -> Html:
     """Pictures in rows under column heads; two columns on a narrow screen."""
     cells = [element("div", head, class_="head") for head in heads]
     cells += [cell for row in rows for cell in row]
-    return element("div", *cells, class_="sheet", style=f"--columns:{len(heads)}")
+    return element("div", *cells, class_=f"sheet of{len(heads)}", style=f"--columns:{len(heads)}")
 
 
 def stack_bar(parts: Mapping[str, float], *, unit: str) -> Html:

@@ -42,7 +42,7 @@ def test_int8_must_beat_the_fastest_floating_point_file_of_its_backend():
     ]
     (line,) = headlines(verdicts)
     assert line == (
-        "net.int8.onnx is not faster than fp16 on openvino: 0.80 x as fast (5.0 ms a tile)."
+        "net.int8.onnx is not faster than fp16 on openvino: 0.80 x as fast (5 ms a tile)."
     )
 
 
