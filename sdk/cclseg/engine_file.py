@@ -88,10 +88,10 @@ def load_plan(engine: Path, record: EngineRecord, here: Here) -> bytes:
         raise EngineMismatchError(f"cannot read {engine}: {error.strerror}") from error
     reasons += damage(plan, record)
     if reasons:
-        raise EngineMismatchError(
-            f"{engine} does not fit: {'; '.join(reasons)}. Build it here: "
-            f"{rebuild_command(engine, record)}"
-        )
+        advice = f"Build it here: {rebuild_command(engine, record)}"
+        if not here.devices:
+            advice = "Run it where a device is, or load the ONNX file that it was built from"
+        raise EngineMismatchError(f"{engine} does not fit: {'; '.join(reasons)}. {advice}")
     return plan
 
 

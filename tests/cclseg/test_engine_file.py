@@ -55,7 +55,9 @@ def test_another_device_is_refused_with_the_command_that_builds_it(tmp_path):
 
 
 def test_no_device_is_refused(tmp_path):
-    assert "no NVIDIA device or driver" in refusal(write_engine(tmp_path), devices=())
+    message = refusal(write_engine(tmp_path), devices=())
+    assert "no NVIDIA device or driver" in message
+    assert message.endswith("or load the ONNX file that it was built from")
 
 
 @pytest.mark.parametrize("version", ["10.3.1", "10.13.3.9", "11.3.0", "8.6.1"])
