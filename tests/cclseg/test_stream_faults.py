@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from contracts import frames_in
 from networks import colour_patches
-from streaming import PATIENCE_S, RtspServer, require_gstreamer, until
+from streaming import PATIENCE_S, Link, RtspServer, free_port, require_gstreamer, until
 
 from cclseg import Segmenter, open_source
 from cclseg.errors import SourceError
@@ -116,6 +117,21 @@ class TestRtsp:
             stream.runs_on()
         assert "stalled" in stream.states
 
+    def test_a_link_that_is_cut_and_mended(self, segment):
+        with (
+            Link() as link,
+            RtspServer(address=link.theirs, within=link.within) as server,
+            Watched(segment, server.url) as stream,
+        ):
+            stream.runs_on()
+            link.cut()
+            stream.becomes("lost")
+            until(lambda: stream.states.count("connecting") >= 2)
+            link.mend()
+            stream.becomes("restored")
+            stream.runs_on()
+        assert "stalled" in stream.states
+
     def test_a_camera_that_is_switched_on_later(self, segment):
         server = RtspServer()
         with Watched(segment, server.url) as stream:
@@ -129,6 +145,10 @@ class TestRtsp:
             for _ in range(5):
                 stream.runs_on()
         assert stream.states[:2] == ["connecting", "live"]
+
+    def test_it_also_comes_by_udp(self, segment):
+        with RtspServer() as server, Watched(segment, f"{server.url}#transport=udp") as stream:
+            stream.runs_on()
 
     def test_of_two_streams_one_dies_and_the_other_does_not_notice(self, segment):
         seen = []
@@ -144,6 +164,25 @@ class TestRtsp:
                 after = [next(stream).frame.stream for _ in range(60)]
         assert after.count("lives") > 40
         assert stream.stats("lives").delivered > stream.stats("dies").delivered
+
+
+@pytest.mark.parametrize(
+    ("scheme", "packets"),
+    [("rtp", "rtph264pay config-interval=1 pt=96"), ("udp", "mpegtsmux")],
+)
+def test_video_by_udp_whose_sender_stops_and_goes_on(segment, scheme, packets):
+    port = free_port(socket.SOCK_DGRAM)
+    send = f"videotestsrc is-live=true ! {SMALL} ! x264enc tune=zerolatency key-int-max=10"
+    sink = f"udpsink host=127.0.0.1 port={port}"
+    words = f"gst-launch-1.0 -q {send} ! {packets} ! {sink}".split()
+    with Watched(segment, f"{scheme}://127.0.0.1:{port}") as stream:
+        for _ in range(2):
+            sender = subprocess.Popen(words)
+            stream.runs_on()
+            sender.kill()
+            sender.wait()
+            stream.becomes("stalled")
+    assert "restored" in stream.states
 
 
 class TestPipelines:

@@ -1,8 +1,8 @@
 """A real RTSP server for tests; runs in the system's Python, which has GStreamer's bindings.
 
-    rtsp_server.py PORT [LOSS]
+    rtsp_server.py ADDRESS PORT LOSS
 
-Serves rtsp://127.0.0.1:PORT/live: a moving picture of 160 x 120 in H.264 behind a sound, LOSS being
+Serves rtsp://ADDRESS:PORT/live: a moving picture of 160 x 120 in H.264 behind a sound, LOSS being
 the share of encoded pictures that get lost. Prints "ready" when it listens.
 """
 
@@ -22,9 +22,9 @@ PICTURE = (
 )
 
 
-def serve(port, loss):
+def serve(address, port, loss):
     Gst.init(None)
-    server = GstRtspServer.RTSPServer(service=str(port), address="127.0.0.1")
+    server = GstRtspServer.RTSPServer(service=port, address=address)
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(f"( {SOUND} {PICTURE.format(loss=loss)} )")
     factory.set_shared(True)
@@ -35,4 +35,4 @@ def serve(port, loss):
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
+    serve(sys.argv[1], sys.argv[2], float(sys.argv[3]))

@@ -1,5 +1,6 @@
 """Real cameras' stand-ins: GStreamer pipelines and an RTSP server, as processes of their own."""
 
+import os
 import shutil
 import signal
 import socket
@@ -34,10 +35,61 @@ def until(condition):
         time.sleep(0.01)
 
 
+def free_port(kind=socket.SOCK_STREAM):
+    """Returns a port that nobody uses now."""
+    with socket.socket(type=kind) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Link:
+    """A network cable to a namespace of its own, which can be cut."""
+
+    ours, theirs = "10.213.77.1", "10.213.77.2"
+
+    def __enter__(self):
+        self._name = f"ccl{os.getpid()}"
+        holder = ["unshare", "--net", "sh", "-c", "echo ready && exec sleep 1000"]
+        self._holder = subprocess.Popen(
+            holder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        if self._holder.stdout.readline() != "ready\n" or shutil.which("ip") is None:
+            self.__exit__()
+            pytest.skip("this machine lets us have no network namespace")
+        self.within = ["nsenter", "--target", str(self._holder.pid), "--net"]
+        far = f"{self._name}b"
+        added = self._ip("link", "add", self._name, "type", "veth", "peer", "name", far,
+                         "netns", str(self._holder.pid), check=False)  # fmt: skip
+        if added.returncode:
+            self.__exit__()
+            pytest.skip(f"this machine lets us have no virtual cable: {added.stderr.strip()}")
+        self._ip("addr", "add", f"{self.ours}/30", "dev", self._name)
+        self._ip("link", "set", self._name, "up")
+        self._ip("addr", "add", f"{self.theirs}/30", "dev", far, within=self.within)
+        self.mend()
+        return self
+
+    def cut(self):
+        """Lets packets vanish without an answer."""
+        self._ip("link", "set", f"{self._name}b", "down", within=self.within)
+
+    def mend(self):
+        self._ip("link", "set", f"{self._name}b", "up", within=self.within)
+
+    def _ip(self, *words, within=(), check=True):
+        command = [*within, "ip", *words]
+        return subprocess.run(command, check=check, capture_output=True, text=True)
+
+    def __exit__(self, *_):
+        self._holder.kill()  # the cable goes with the namespace
+        self._holder.communicate()
+
+
 class RtspServer:
     """A real RTSP server on a port of its own, which may be killed, frozen and started again."""
 
-    def __init__(self, *, loss=0.0):
+    def __init__(self, *, loss=0.0, address="127.0.0.1", within=()):
+        """Serves from an address, run by a command such as one that enters a namespace."""
         if (
             shutil.which(SYSTEM_PYTHON) is None
             or subprocess.run(
@@ -45,18 +97,15 @@ class RtspServer:
             ).returncode
         ):
             pytest.skip("the RTSP server (gir1.2-gst-rtsp-server-1.0, python3-gi) is not installed")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"rtsp://127.0.0.1:{self.port}/live"
-        self._loss = loss
+        self.port = free_port()
+        self.url = f"rtsp://{address}:{self.port}/live"
+        self._command = [*within, SYSTEM_PYTHON, str(SERVER), address, str(self.port), str(loss)]
         self._process = None
 
     def start(self):
         self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, str(SERVER), str(self.port), str(self._loss)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self._process.stdout.readline() == "ready\n"
 
     def freeze(self):
