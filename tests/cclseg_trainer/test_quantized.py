@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from cclseg_export.plan import plan_quantization
 from cclseg_export.targets import rules_of
 from cclseg_export.to_onnx import to_onnx
 from cclseg_trainer.checkpoint import load_checkpoint
-from cclseg_trainer.config import QUANTIZED_RECIPE, TrainConfig
+from cclseg_trainer.config import QUANTIZED_RECIPE, AugmentConfig, TrainConfig
 from cclseg_trainer.models import VARIANTS, QuantizedNetwork
 from cclseg_trainer.models.blocks import merged_for_inference
 from cclseg_trainer.models.quantized import QuantizedRange, quantized_weight
@@ -166,7 +167,11 @@ def test_ranges_follow_the_largest_magnitude_and_stay_when_not_trained():
 
 @pytest.fixture(scope="module")
 def trained(tiny_dataset, tmp_path_factory):
-    return train(tiny_dataset, NANO, QUICK, tmp_path_factory.mktemp("run")).best
+    """A checkpoint of a network that knows the colours, so that its scores are far from 0."""
+    config = replace(
+        QUICK, steps=60, val_every=60, batch_size=4, augment=AugmentConfig(photometric=0.3)
+    )
+    return train(tiny_dataset, NANO, config, tmp_path_factory.mktemp("run")).best
 
 
 def _quantize(dataset, trained, folder, **changes):
@@ -186,6 +191,13 @@ def test_the_checkpoint_of_a_quantised_run_exports_as_any_other(tiny_dataset, tr
         expected = checkpoint.build()(torch.from_numpy(images)).numpy()
     (found,) = session.run(["logits"], {"images": images})
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_it_learns_the_scores_of_its_origin_not_the_labels(tiny_dataset, trained, tmp_path):
+    _quantize(tiny_dataset, trained, tmp_path, steps=1, val_every=1)
+    with (tmp_path / "metrics.csv").open() as file:
+        (loss,) = [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "loss"]
+    assert 0 < loss < 0.01  # what rounding moves; the scores themselves are far from 0
 
 
 def test_what_rounding_costs_without_training_is_measured_first(tiny_dataset, trained, tmp_path):

@@ -56,7 +56,7 @@ class SegmentationLoss:
         logits = F.interpolate(
             output.logits.float(), masks.shape[-2:], mode="bilinear", align_corners=False
         )
-        loss = self._cross_entropy(logits, masks)
+        loss = config.labels * self._cross_entropy(logits, masks)
         loss = loss + config.dice * dice_loss(logits, masks, ignore_index=self._ignore_index)
         coarse_masks = masks[:, 2::4, 2::4]
         coarse_logits = F.interpolate(
@@ -77,6 +77,7 @@ class SegmentationLoss:
                 align_corners=False,
             )
             loss = loss + config.distill * distillation_loss(output.logits.float(), teacher)
+            loss = loss + config.match * F.mse_loss(output.logits.float(), teacher)
         return loss
 
     def _cross_entropy(self, logits: Tensor, masks: Tensor) -> Tensor:

@@ -117,7 +117,8 @@ def train(
         config: The recipe.
         folder: Folder of the run; resumed where it holds a ``last.pt`` of the same configuration.
         start: Checkpoint to begin from; weights whose shapes fit are taken over.
-        teacher: Checkpoint whose soft labels the network learns beside the true ones.
+        teacher: Checkpoint whose soft labels the network learns beside the true ones; a quantised
+            network learns those of its origin where no other is given.
         progress: Told of every step and validation.
 
     Raises:
@@ -215,9 +216,8 @@ class _Run:
             config=config.loss,
         )
         self._optimizer = torch.optim.AdamW(self._parameter_groups())
-        self._teacher = (
-            _to_device(load_checkpoint(teacher).build(), self._device) if teacher else None
-        )
+        taught_by = load_checkpoint(teacher) if teacher else origin if config.quantize else None
+        self._teacher = _to_device(taught_by.build(), self._device) if taught_by else None
 
     def resume(self, last: Checkpoint, path: Path) -> None:
         """Goes back to where an earlier start of the same run stopped."""
@@ -283,6 +283,8 @@ class _Run:
 
     def choose_prior(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
         """Takes back what the class weights did to the scores, as far as "val" gains from it."""
+        if self._config.quantize:
+            return best  # trained without class weights
         return choose_prior(
             best,
             self._class_weights,

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = (F.relu, nn.ReLU, nn.ReLU6)
 _JOINS = (operator.add, torch.cat)
-_MOVES = (F.max_pool2d, F.pixel_shuffle, nn.MaxPool2d, nn.Dropout2d)
+_MOVES = (F.max_pool2d, F.pixel_shuffle, nn.MaxPool2d)
+_NO_WORK = (nn.Identity, nn.Dropout2d)  # dropout is for learning labels, not for rounding
 _TRAINING_HEADS = ("edge_head", "coarse_head")  # never exported
 
 _MAGNITUDE_DECAY = 0.995
@@ -152,11 +153,11 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(network: SegmentationNetwork) -> fx.Graph:
-    """Returns the graph of a network in training mode, without what merging left empty."""
+    """Returns the graph of a network in training mode, without what does not compute."""
     graph = _Tracer(autowrap_functions=(local_correlation,)).trace(network.train())
     for node in list(graph.nodes):
         if node.op == "call_module" and isinstance(
-            network.get_submodule(str(node.target)), nn.Identity
+            network.get_submodule(str(node.target)), _NO_WORK
         ):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
