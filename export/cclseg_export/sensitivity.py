@@ -32,6 +32,9 @@ _QUIETEST_DB = 200.0
 """Stands for a layer whose rounding changes nothing; infinity has no JSON form."""
 
 
+_SMALLEST_POWER = 1e-30
+
+
 @dataclass(frozen=True, slots=True)
 class LayerCost:
     """What one layer costs in 8 bits.
@@ -77,7 +80,9 @@ def layer_costs(
     for done, name in enumerate(nodes, start=1):
         found = _logits(quantized_alone(model, ranges, name), tiles)
         errors = [np.square(f - e).mean() for f, e in zip(found, expected, strict=True)]
-        noise[name] = float(np.mean(errors))
+        error = float(np.mean(errors))
+        # Rounding can turn a divisor into 0. Such a layer drowns the signal.
+        noise[name] = error if math.isfinite(error) else max(signal, _SMALLEST_POWER)
         if on_layer:
             on_layer(done, len(nodes))
     total = sum(noise.values()) or 1.0
@@ -118,4 +123,4 @@ def _module(node: onnx.NodeProto) -> str:
 def _decibel(signal: float, noise: float) -> float:
     if noise <= 0:
         return _QUIETEST_DB
-    return min(_QUIETEST_DB, 10 * math.log10(max(signal, 1e-30) / noise))
+    return min(_QUIETEST_DB, 10 * math.log10(max(signal, _SMALLEST_POWER) / noise))

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from export_material import FRAGILE_NODES, TILE_HW, fragile_spec, write_fragile
+from onnx import helper, numpy_helper
 
 from cclseg_export.calibrate import calibrate
 from cclseg_export.plan import quantizable_nodes
@@ -60,3 +61,23 @@ def test_only_that_layer_is_quantised(calibrated):
     stored = {tensor.name: tensor.data_type for tensor in alone.graph.initializer}
     assert stored["spread.weight"] == stored["gather.weight"] == onnx.TensorProto.FLOAT
     assert "head.weight" not in stored
+
+
+def test_a_layer_whose_rounding_divides_by_zero_costs_the_whole_signal():
+    """Small numbers beside a large one are rounded to 0, and the next node divides by them."""
+    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32)[:, :, None, None], "copy.weight")
+    nodes = [
+        helper.make_node("Conv", ["images", "copy.weight"], ["copied"], name="copy"),
+        helper.make_node("Div", ["images", "copied"], ["logits"], name="share"),
+    ]
+    images, logits = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3, 2, 2])
+        for name in ("images", "logits")
+    )
+    graph = helper.make_graph(nodes, "division", [images], [logits], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    tile = np.full((1, 3, 2, 2), 1e-4, np.float32)
+    tile[:, 0] = 1
+    ranges = calibrate(model, [tile], spec=fragile_spec())
+    (cost,) = layer_costs(model, ranges, ["copy"], [tile])
+    assert (cost.snr_db, cost.share) == (0.0, 1.0)
