@@ -12,6 +12,8 @@ from ..errors import SpecError
 from .options import STANDARD_OUTPUT, json_option, write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from ..engine_record import EngineRecord
@@ -173,7 +175,7 @@ def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
         ("resolution", f"{spec.gsd_m} m per pixel" if spec.gsd_m else ""),
         ("trained on", ", ".join(spec.trained_on)),
         ("made from", spec.source_sha256 or ""),
-        *((f"parity {name}", str(figure)) for name, figure in spec.parity.items()),
+        *_parity_rows(spec),
     ]
     return [(name, text) for name, text in rows if text]
 
@@ -194,6 +196,30 @@ def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"takes {name}", "{0} to {2}, best at {1}".format(*sizes)))
     rows += [("problem here", problem) for problem in engine["problems"]]
     return [(name, text) for name, text in rows if text]
+
+
+def _parity_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    """Says how close the file is to its origin; figures of a backend stand in one line."""
+    for name, figure in spec.parity.items():
+        if name == "backends" and isinstance(figure, dict):
+            for backend, figures in figure.items():
+                yield f"parity {backend}", _backend_line(figures)
+        elif isinstance(figure, list):
+            yield f"parity {name}", ", ".join(map(str, figure)) or "none"
+        else:
+            yield f"parity {name}", str(figure)
+
+
+def _backend_line(figures: Any) -> str:  # noqa: ANN401 - whatever the file holds
+    """Reads what our exporter writes; anything else is shown as it is."""
+    try:
+        change = 100 * (figures["miou"] - figures["miou_reference"])
+        line = f"mIoU {figures['miou']:.4f} ({change:+.2f} points)"
+        line += f", {figures['agreement']:.2%} of pixels agree"
+        ratio = figures.get("latency_ratio")
+        return f"{line}, {ratio:.2f} x as fast as fp32" if ratio else line
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return str(figures)
 
 
 def _graph_rows(content: OnnxFile) -> list[tuple[str, str]]:

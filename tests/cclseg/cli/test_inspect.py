@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engines import write_engine
+from networks import brightest_band_spec, write_brightest_band
 
 from cclseg.spec import ModelSpec
 
@@ -27,6 +28,19 @@ def test_it_says_what_a_model_is(cclseg: Cclseg, tiny_model: Path) -> None:
     assert lines["parity miou_drop"].split()[-1] == "0.25"
     assert hashlib.sha256(tiny_model.read_bytes()).hexdigest() in result.stdout
     assert "#c81e1e" in result.stdout
+
+
+def test_parity_stands_in_one_line_a_backend(cclseg: Cclseg, tmp_path: Path) -> None:
+    figures = {"miou_reference": 0.59, "miou": 0.5862, "agreement": 0.981, "latency_ratio": 2.1}
+    parity = {"kept_float": ["a", "b"], "backends": {"openvino": figures, "strange": [1]}}
+    path = write_brightest_band(tmp_path / "net.onnx", brightest_band_spec(parity=parity))
+    text = " ".join(cclseg("inspect", str(path)).stdout.split())
+    assert "parity kept_float a, b" in text
+    assert (
+        "parity openvino mIoU 0.5862 (-0.38 points), 98.10% of pixels agree, 2.10 x as fast as fp32"
+        in text
+    )
+    assert "parity strange [1]" in text
 
 
 def test_its_json_holds_spec_and_graph(cclseg: Cclseg, tiny_model: Path) -> None:
