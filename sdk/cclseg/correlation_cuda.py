@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from importlib.resources import files
-from types import TracebackType
 from typing import Literal, Protocol
 
 import numpy as np
 
+from .closing import Closing
 from .correlation import check_window
 from .cuda_driver import Dim3, Module, Nvrtc, current_capability, current_multiprocessors
 from .errors import CudaError, InputError
@@ -183,7 +183,7 @@ def plan_launch(what: Correlation, *, multiprocessors: int, pointers: tuple[int,
     )
 
 
-class CudaCorrelation:
+class CudaCorrelation(Closing):
     """The kernels, loaded into the CUDA context that is current in this thread.
 
     The context may be that of cuda-python, pycuda, torch or CuPy. An instance belongs to that
@@ -262,17 +262,6 @@ class CudaCorrelation:
         for module in self._modules.values():
             module.close()
         self._modules.clear()
-
-    def __enter__(self) -> CudaCorrelation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _stored_shape(what: Correlation) -> tuple[int, ...]:

@@ -13,9 +13,10 @@ import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import NamedTuple
 
+from .closing import Closing
 from .errors import CudaError, MissingDependencyError
 
 _NVRTC_NAMES = ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12")
@@ -124,7 +125,7 @@ class Nvrtc:
             raise CudaError(f"{function} failed: {reason}")
 
 
-class Module:
+class Module(Closing):
     """Compiled kernels, loaded into the CUDA context that is current in this thread.
 
     Args:
@@ -193,17 +194,6 @@ class Module:
         if self._handle is not None:
             handle, self._handle = self._handle, None
             call_driver("cuModuleUnload", handle)
-
-    def __enter__(self) -> Module:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def device_capabilities() -> list[tuple[int, int]]:

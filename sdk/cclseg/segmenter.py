@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from .backends.choose import open_vetted
+from .closing import Closing
 from .errors import InputError
 from .models import find_model
 from .onnx_file import read_onnx, spec_of
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _SUPPORTED = {"device": ("auto", "cpu"), "refine": ("off",), "temporal": ("off",)}
 
 
-class Segmenter:
+class Segmenter(Closing):
     """Segments frames of any size with one network.
 
     A frame larger than the network's input is cut into overlapping tiles, whose logits are blended
@@ -211,17 +211,6 @@ class Segmenter:
     def close(self) -> None:
         """Frees the network. May be called twice."""
         self._backend.close()
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _check_supported(**arguments: str) -> None:

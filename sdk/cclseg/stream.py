@@ -7,11 +7,11 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from .closing import Closing
 from .errors import InputError
 from .handover import Lane
 from .packing import End, Network
@@ -62,7 +62,7 @@ class StreamStats:
     age_ms: dict[str, float] | None
 
 
-class Stream:
+class Stream(Closing):
     """An iterator over results; closing it, or leaving its with statement, ends its threads.
 
     Not to be shared between threads, except for :meth:`stop`.
@@ -159,17 +159,6 @@ class Stream:
     def close(self) -> None:
         """Ends the threads and closes what the stream opened. May be called twice."""
         self._close()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _feed(name: str, source: Source, policy: Policy | None, on_error: OnFrameError | None) -> Feed:

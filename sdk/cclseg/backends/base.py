@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
+from ..closing import Closing
 from ..errors import BackendError, InputError, SpecError
 from ..machine import read_machine
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..spec import ModelSpec
 
 
-class Backend(ABC):
+class Backend(Closing, ABC):
     """One loaded network on one library and device.
 
     A subclass implements :meth:`open` and :meth:`_infer`. A package adds a backend by naming its
@@ -93,20 +93,6 @@ class Backend(ABC):
     @abstractmethod
     def _infer(self, images: FloatArray) -> FloatArray:
         """Runs the network on checked input."""
-
-    def close(self) -> None:  # noqa: B027 - most libraries free everything with the object
-        """Frees what the library holds. May be called twice."""
-
-    def __enter__(self) -> Backend:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def logits_hw(spec: ModelSpec) -> tuple[int, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..closing import Closing
 from ..errors import CclsegError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ OnFrameError: TypeAlias = Callable[[str, CclsegError], None]
 """Called with the name of a frame that cannot be read, and why."""
 
 
-class Source(ABC):
+class Source(Closing, ABC):
     """Frames in order.
 
     A subclass opens what it needs in ``__init__`` and implements :meth:`frames`. It is a context
@@ -50,19 +50,5 @@ class Source(ABC):
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
 
-    def interrupt(self) -> None:  # noqa: B027 - files do not make anyone wait
+    def interrupt(self) -> None:
         """Ends every iteration that waits for a frame, for good. Any thread may call it."""
-
-    def close(self) -> None:  # noqa: B027 - files that are read one by one hold nothing open
-        """Frees what the source holds. May be called twice."""
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
