@@ -13,22 +13,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cclseg.dataset import DatasetFolder, open_dataset
-from cclseg.errors import CclsegError, InputError, SinkError
-from cclseg.files import file_sha256, make_folder, write_bytes, write_json
+from cclseg.errors import InputError
+from cclseg.files import file_sha256, write_bytes, write_json
 
 from .calibrate import calibrate
+from .gallery import Gallery
 from .gate import STAND_INS, Gate, ModelFile, Verdict, installed_backends
 from .half import to_half
 from .int8 import Int8Writer, LayerChoice, LayerSearch, runnable_here
 from .origin import Origin, load_origin
-from .parity_page import Gallery, parity_page
+from .parity_page import parity_page
 from .parity_report import parity_report, parity_summary
+from .staging import publish, staging_folder
 from .tiles import CalibrationSet, calibration_tiles
 from .to_onnx import attach_spec, save_model
 
@@ -46,8 +47,6 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is unknown."""
-
-_REJECTED = ".rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +92,13 @@ def export_model(
     """
     origin = load_origin(source, spec=options.spec, license=options.license)
     job = _Job(origin, options, _checked_material(origin.spec, options), on_progress)
-    with _staging_folder(out) as staging:
+    with staging_folder(out) as staging:
         job.write_float(staging)
         if job.material.calibration:
             job.write_int8(staging, job.material.calibration)
         job.judge()
         report = job.finish(staging)
-        files = _publish(staging, out, job.verdicts)
+        files = publish(staging, out, job.verdicts)
     return ExportResult(files, report)
 
 
@@ -299,37 +298,3 @@ class _Job:
 def _infix(target: Target) -> str:
     """The file for CPUs is the plain one; others say what they are for."""
     return "" if target == "cpu" else f"{target}."
-
-
-@contextmanager
-def _staging_folder(out: Path) -> Iterator[Path]:
-    """Yields a hidden folder inside ``out`` that is gone afterwards, and ``out`` if it is empty."""
-    existed = out.exists()
-    make_folder(out)
-    try:
-        with TemporaryDirectory(prefix=".export-", dir=out) as staging:
-            yield Path(staging)
-    except OSError as error:
-        if isinstance(error, CclsegError):
-            raise
-        raise SinkError(
-            f"cannot write to {out}: {error.strerror or error}; free space or choose another place"
-        ) from error
-    finally:
-        if not existed and not any(out.iterdir()):
-            out.rmdir()
-
-
-def _publish(staging: Path, out: Path, verdicts: list[Verdict]) -> tuple[Path, ...]:
-    """Gives the finished files their names; a file of an earlier export gives way."""
-    published = []
-    for verdict in verdicts:
-        name = verdict.file.path.name
-        accepted, rejected = out / name, out / f"{name}{_REJECTED}"
-        target, other = (rejected, accepted) if verdict.rejected else (accepted, rejected)
-        verdict.file.path.replace(target)
-        other.unlink(missing_ok=True)
-        published.append(target)
-    for name in ("parity.json", "parity.html"):
-        (staging / name).replace(out / name)
-    return tuple(published)

@@ -10,8 +10,9 @@ import pytest
 from export_material import fragile_spec
 
 from cclseg.dataset import Sample
+from cclseg_export.gallery import Gallery
 from cclseg_export.parity import Compared
-from cclseg_export.parity_page import Gallery, parity_page
+from cclseg_export.parity_page import parity_page
 
 _VOID = {"meta", "img", "br"}
 _FIGURES = {
