@@ -19,6 +19,7 @@ import numpy as np
 
 from cclseg.dataset import DatasetFolder, open_dataset
 from cclseg.errors import InputError
+from cclseg.evaluate import check_classes
 from cclseg.files import file_sha256, write_bytes, write_json
 
 from .calibrate import calibrate
@@ -121,9 +122,26 @@ def _checked_material(spec: ModelSpec, options: ExportOptions) -> _Material:
         calibration = calibration_tiles(options.calibration, spec)
     labelled = options.data or (options.calibration if options.int8 else None)
     if labelled:
-        dataset = open_dataset(labelled)
-        dataset.check((options.split, options.search_split) if options.auto else (options.split,))
+        dataset = _checked_dataset(labelled, spec, options)
     return _Material(calibration, dataset)
+
+
+def _checked_dataset(folder: Path, spec: ModelSpec, options: ExportOptions) -> DatasetFolder:
+    if options.data is None and not (folder / "masks").is_dir():
+        raise InputError(
+            f"{folder} has no labels; INT8 is measured on labelled images before it is handed "
+            "over: give a dataset folder with --data FOLDER"
+        )
+    dataset = open_dataset(folder)
+    check_classes(spec, dataset)
+    splits = (options.split, options.search_split) if options.auto else (options.split,)
+    bands = dataset.check(splits)
+    if bands != len(spec.bands):
+        raise InputError(
+            f"the images of {folder} have {bands} bands, the model takes {len(spec.bands)} "
+            f"({', '.join(spec.bands)}); measure on images of the same kind"
+        )
+    return dataset
 
 
 @dataclass(slots=True)

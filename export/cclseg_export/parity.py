@@ -139,7 +139,7 @@ def measure(
         DatasetError: A file cannot be read.
     """
     for segmenter in (reference, *candidates):
-        check_classes(segmenter, dataset)
+        check_classes(segmenter.spec, dataset)
     classes, ignore = len(dataset.class_names), dataset.ignore_index
     matrices = [ConfusionMatrix(classes, ignore_index=ignore) for _ in range(1 + len(candidates))]
     agreements = [_Agreement() for _ in candidates]

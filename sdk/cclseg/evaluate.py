@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .dataset import DatasetFolder
     from .segmenter import Segmenter
+    from .spec import ModelSpec
 
 
 def evaluate(
@@ -36,7 +37,7 @@ def evaluate(
         InputError: The classes of model and data differ.
         DatasetError: A file cannot be read.
     """
-    check_classes(segmenter, dataset)
+    check_classes(segmenter.spec, dataset)
     matrix = ConfusionMatrix(len(dataset.class_names), ignore_index=dataset.ignore_index)
     stems = dataset.stems(split)
     for done, stem in enumerate(stems, start=1):
@@ -47,11 +48,11 @@ def evaluate(
     return matrix
 
 
-def check_classes(segmenter: Segmenter, dataset: DatasetFolder) -> None:
+def check_classes(spec: ModelSpec, dataset: DatasetFolder) -> None:
     """Raises InputError where model and data do not have the same classes in the same order."""
-    if segmenter.spec.class_names != dataset.class_names:
+    if spec.class_names != dataset.class_names:
         raise InputError(
-            f"the model '{segmenter.spec.name}' knows the classes "
-            f"{', '.join(segmenter.spec.class_names)}; {dataset.root} has "
+            f"the model '{spec.name}' knows the classes "
+            f"{', '.join(spec.class_names)}; {dataset.root} has "
             f"{', '.join(dataset.class_names)}; they must be the same, in the same order"
         )

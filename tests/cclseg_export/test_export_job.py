@@ -6,7 +6,13 @@ import json
 
 import onnx
 import pytest
-from export_material import FRAGILE_NODES, labelled_by, random_checkpoint, write_fragile
+from export_material import (
+    FRAGILE_NODES,
+    fragile_spec,
+    labelled_by,
+    random_checkpoint,
+    write_fragile,
+)
 
 from cclseg.errors import BackendError, InputError
 from cclseg.evaluate import evaluate
@@ -180,6 +186,22 @@ def test_what_cannot_work_is_refused_before_anything_is_written(fragile, tmp_pat
     with pytest.raises(InputError, match=reason):
         _export(fragile, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_bands_or_no_labels_are_refused_before_anything_is_written(fragile, tmp_path):
+    dataset = fragile[1]
+    out = tmp_path / "out"
+    images = dataset.root / "images"
+    with pytest.raises(InputError, match="give a dataset folder with --data"):
+        _export(fragile, out, calibration=images)
+    spec = fragile_spec(class_names=("a", "b", "c"))
+    with pytest.raises(InputError, match="knows the classes a, b, c"):
+        _export(fragile, out, spec=spec)
+    four = tmp_path / "best.pt"
+    random_checkpoint("ccl-nano", dataset.class_names, bands=4).save(four)
+    with pytest.raises(InputError, match="have 3 bands, the model takes 4"):
+        export_model(four, out, ExportOptions(data=dataset.root))
+    assert not out.exists()
 
 
 def test_a_damaged_source_is_refused(tmp_path):
