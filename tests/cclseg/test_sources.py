@@ -200,6 +200,14 @@ class TestNames:
         with pytest.raises(SourceError, match="neither an image nor a video"):
             open_source(path)
 
+    def test_a_pipeline_may_be_longer_than_a_path(self):
+        assert open_source(f"gst:videotestsrc {'! videoconvert ' * 500}").live
+
+    def test_a_file_may_look_like_a_scheme(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(write_images(tmp_path, "gst.png"))
+        (tmp_path / "gst.png").rename(tmp_path / "gst:photo.png")
+        assert open_source("gst:photo.png").total == 1
+
     def test_an_unknown_scheme_is_answered_with_the_nearest(self):
         with pytest.raises(SourceError, match=r"nothing opens 'rstp:'; did you mean .*'rtsp'"):
             open_source("rstp://10.0.0.1/live")

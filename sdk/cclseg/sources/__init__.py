@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -78,7 +79,7 @@ def open_source(
     scheme = re.match(r"([a-z][a-z0-9]+):", text)
     if scheme and scheme[1] in SCHEMES:
         return SCHEMES[scheme[1]](text)
-    if scheme and not Path(text).exists():
+    if scheme and not os.path.exists(text):  # noqa: PTH110 - Path refuses long pipelines
         return _open_live(text, scheme[1], on_event, patience)
     return _open_path(Path(source), text)
 
