@@ -111,7 +111,9 @@ class SourceClock:
     """Tells when frames were captured, from the stamps of a pipeline with a clock of its own.
 
     The frame that took the shortest way to us sets the offset between the pipeline's clock and
-    this machine's, so a frame that waited somewhere shows its true age.
+    this machine's, so a frame that waited somewhere shows it in its age. What every frame needs
+    from the lens to us (exposure, encoding, the network, the jitter buffer) cannot be seen from
+    here and is not in it.
     """
 
     def __init__(self) -> None:
