@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 """Share of other validation splits, drawn from the same images, that must meet the budget too."""
 
+_GUESS = 0.75
+"""Share of the error whose layers in floating point are likely enough, tried first."""
+
 _RANKING_TILES = 4
 """Tiles for the ranking of layers; the order settles with few, the levels with more."""
 
@@ -154,6 +157,7 @@ class LayerSearch:
             [cost.node for cost in costs],
             measure,
             always=always,
+            first_guess=1 + int(np.searchsorted(np.cumsum([c.share for c in costs]), _GUESS)),
             seconds=stop - time.monotonic(),
         )
         return LayerChoice(found, costs, self._miou_costs(costs, before, stop))

@@ -91,6 +91,7 @@ def smallest_float_set(
     measure: Callable[[tuple[str, ...]], Trial],
     *,
     always: tuple[str, ...] = (),
+    first_guess: int = 1,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
@@ -100,6 +101,8 @@ def smallest_float_set(
         ranked: Nodes that may stay in floating point, the costliest first.
         measure: Makes and measures the file that keeps these nodes in floating point.
         always: Nodes that stay in floating point in any case.
+        first_guess: Number of the costliest nodes that is tried after none of them: one that is
+            likely enough brings a set that passes early, in case the time is short.
         seconds: No further trial is begun after this time.
         clock: Seconds that only grow.
 
@@ -111,7 +114,7 @@ def smallest_float_set(
     search = _Search(measure, seconds=seconds, clock=clock)
     try:
         count = _fewest_of_the_costliest(
-            len(ranked), lambda n: search.passes((*always, *ranked[:n]))
+            len(ranked), first_guess, lambda n: search.passes((*always, *ranked[:n]))
         )
         if count is not None:
             _give_back(ranked[:count], lambda kept: search.passes((*always, *kept)))
@@ -120,13 +123,15 @@ def smallest_float_set(
     return search.result(complete=True)
 
 
-def _fewest_of_the_costliest(most: int, passes: Callable[[int], bool]) -> int | None:
+def _fewest_of_the_costliest(
+    most: int, first_guess: int, passes: Callable[[int], bool]
+) -> int | None:
     """Returns the least count that passes if passing is monotonic; None where not even all do."""
     failing, passing = -1, 0
     while not passes(passing):
         if passing == most:
             return None
-        failing, passing = passing, min(most, max(1, 2 * passing))
+        failing, passing = passing, min(most, max(1, first_guess, 2 * passing))
     while passing - failing > 1:
         middle = (failing + passing) // 2
         if passes(middle):

@@ -22,9 +22,11 @@ def _needing(needed):
     return measure
 
 
-@given(st.permutations(NODES), st.sets(st.sampled_from(NODES)))
-def test_whatever_the_ranking_exactly_the_needed_nodes_are_kept(ranked, needed):
-    result = smallest_float_set(ranked, _needing(needed), seconds=1, clock=lambda: 0.0)
+@given(st.permutations(NODES), st.sets(st.sampled_from(NODES)), st.integers(1, 20))
+def test_whatever_ranking_and_guess_exactly_the_needed_nodes_are_kept(ranked, needed, guess):
+    result = smallest_float_set(
+        ranked, _needing(needed), first_guess=guess, seconds=1, clock=lambda: 0.0
+    )
     assert result.complete
     assert result.best.passes
     assert set(result.best.kept) == needed
@@ -53,6 +55,13 @@ def test_no_mixture_is_measured_twice():
     smallest_float_set(NODES, measure, seconds=1, clock=lambda: 0.0)
     assert len(asked) == len(set(asked))
     assert len(asked) <= 20  # log2 to find the prefix, one per node to give back
+
+
+def test_a_good_guess_passes_before_a_short_time_is_up():
+    clock = count().__next__
+    result = smallest_float_set(NODES, _needing("abcde"), first_guess=6, seconds=2, clock=clock)
+    assert [len(trial.kept) for trial in result.trials] == [0, 6]
+    assert result.best.passes
 
 
 def test_a_file_that_passes_as_it_is_costs_one_trial():
