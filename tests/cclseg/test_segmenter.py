@@ -251,6 +251,6 @@ def test_many_frames_do_not_grow_the_memory(segment):
 
 
 def test_nothing_is_logged_per_frame_above_debug(segment, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="cclseg"):
         segment(colour_patches((64, 64)))
     assert not caplog.records

@@ -113,7 +113,7 @@ def test_an_interrupt_ends_the_wait_for_the_next_attempt():
 
 
 def test_losses_are_logged_as_warnings_and_the_rest_is_not(caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="cclseg"):
         play([FRAME, DisconnectedError("cut")], [FRAME])
     assert [record.levelname for record in caplog.records] == [
         "INFO", "INFO", "WARNING", "INFO", "INFO",
