@@ -21,6 +21,7 @@ from _record import write_result
 
 from cclseg import ModelSpec, Segmenter
 from cclseg.backends.base import Backend
+from cclseg.errors import SpecError
 from cclseg.sources.arrays import ArraySource
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class BlockMeans(Backend):
     def open(
         cls, path: Path, *, spec: ModelSpec | None = None, threads: int | None = None
     ) -> Backend:
-        """Needs no file; see the constructor."""
-        raise NotImplementedError
+        """Makes one for a spec; there is no file to read."""
+        if spec is None:
+            raise SpecError("block means have no file that describes them; give a spec")
+        return cls(spec)
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         count, bands, height, width = images.shape
