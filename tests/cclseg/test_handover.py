@@ -146,6 +146,7 @@ class TestBackground:
     def test_an_error_of_the_caller_drops_what_waits(self):
         done = []
         release = threading.Event()
+        later = threading.Timer(0.05, release.set)
 
         def consume(number):
             release.wait(5)
@@ -155,9 +156,10 @@ class TestBackground:
             with Background(consume, waiting=5) as worker:
                 for number in range(4):
                     worker.put(number)
-                threading.Timer(0.05, release.set).start()
+                later.start()
                 raise RuntimeError("the caller failed")
 
         with pytest.raises(RuntimeError, match="the caller failed"):
             put_and_fail()
+        later.join()
         assert len(done) <= 1

@@ -249,6 +249,14 @@ def wait_for_worker(program, process):
     raise AssertionError(f"no building process: {process.communicate()}")
 
 
+def wait_for_no_worker(program):
+    """Waits for the building process to end: it sees only later that its program is gone."""
+    deadline = time.monotonic() + 120  # only a hang takes so long
+    while program.workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert program.workers() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program, number):
     folder = program.folder / "out"
@@ -266,7 +274,7 @@ def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program, 
     assert times.read_bytes() == b"times of many hours"
     assert only_engine(program.folder) == ["kernels.timing"]
     assert list(program.temporary.iterdir()) == []
-    assert program.workers() == []
+    wait_for_no_worker(program)
 
 
 def test_the_builder_ends_with_a_program_that_is_killed(program):
@@ -275,10 +283,7 @@ def test_the_builder_ends_with_a_program_that_is_killed(program):
     with program.start("ccl-nano", "-o", folder / "m.engine") as process:
         wait_for_worker(program, process)
         process.kill()
-    deadline = time.monotonic() + 120  # only a hang takes so long
-    while program.workers() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert program.workers() == []
+    wait_for_no_worker(program)
     assert list(folder.iterdir()) == []
 
 
