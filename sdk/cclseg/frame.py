@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .pose import Camera, Pose
 
 Image: TypeAlias = NDArray[np.uint8]
 """(H, W, C) uint8; three channels are in OpenCV order (blue, green, red) unless stated."""
@@ -36,6 +39,8 @@ class Frame:
         captured_ns: When it was captured by this machine's clock ``time.monotonic_ns``; a stream
             fills in when it got the frame where the source does not say more.
         stream: Name of the stream where several share a network, else empty.
+        pose: Where the camera was and looked, None where the source does not say.
+        camera: How it projects, None where the source does not say.
     """
 
     image: Image
@@ -45,6 +50,8 @@ class Frame:
     path: Path | None = None
     captured_ns: int | None = None
     stream: str = ""
+    pose: Pose | None = None
+    camera: Camera | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:
