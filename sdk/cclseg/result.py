@@ -36,6 +36,7 @@ class Segmentation:
         frame: The frame, where it came from a source; None where the caller gave an image.
         age_ms: Milliseconds between the capture of the frame and the moment that a stream handed
             its result out; None outside streams.
+        level: Name of the level of work that the frame was given, "full" without a budget.
 
     Example:
         >>> out = Segmenter("ccl-lite0")(image)  # doctest: +SKIP
@@ -43,7 +44,7 @@ class Segmentation:
         0.31
     """
 
-    __slots__ = ("_confidence", "_logits", "_spec", "age_ms", "frame", "mask", "timing")
+    __slots__ = ("_confidence", "_logits", "_spec", "age_ms", "frame", "level", "mask", "timing")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Segmentation:
         self.timing: dict[str, float] = dict(timing or {})
         self.frame = frame
         self.age_ms: float | None = None
+        self.level = "full"
         self._logits = logits
         self._spec = spec
         self._confidence: FloatArray | None = None

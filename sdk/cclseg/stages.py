@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import CclsegError, InputError
 from .handover import Channel, Lane, Lanes
-from .packing import Computed, End, Job, Network, Packer
+from .packing import Computed, End, Job, Packer
 from .tiled import Assembly, TileCutter
 
 if TYPE_CHECKING:
     from .frame import Frame
+    from .levels import LevelChooser
+    from .packing import Level
     from .result import Segmentation
     from .sources import OnFrameError, Source
+    from .temporal import TemporalSmoother
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ class Feed:
         waiting: What the queue of its captured frames does.
         results: What the queue of its results does.
         just_in_time: Take a frame only when the network is free for it.
+        chooser: Says at which level each frame is computed.
+        smoother: Blends each result with the one before, None for no such thing.
         on_error: Hears of frames without result; None ends the stream with the error.
     """
 
@@ -49,6 +54,8 @@ class Feed:
     waiting: Lane
     results: Lane
     just_in_time: bool
+    chooser: LevelChooser
+    smoother: TemporalSmoother | None = None
     on_error: OnFrameError | None = None
 
 
@@ -63,7 +70,7 @@ _Result: TypeAlias = "Segmentation | End"
 
 
 class Stages:
-    """Runs feeds through a network.
+    """Runs feeds through a network, or through several at the levels that their choosers say.
 
     Results and ends are taken from :attr:`results`; an end with a failure ends everything. The
     caller closes the stages in any case.
@@ -74,17 +81,17 @@ class Stages:
         failed: Frames without a result so far, by feed.
     """
 
-    def __init__(self, feeds: Sequence[Feed], network: Network) -> None:
+    def __init__(self, feeds: Sequence[Feed], levels: Sequence[Level]) -> None:
         self._feeds = tuple(feeds)
-        self._network = network
+        self._levels = tuple(levels)
         self._stopping = False
         self.captured = [0] * len(self._feeds)
         self.failed = [0] * len(self._feeds)
         self._waiting = Lanes[_Captured | End]([feed.waiting for feed in self._feeds])
-        self._packer = Packer(network, feeds=len(self._feeds))
+        self._packer = Packer((level.network for level in levels), feeds=len(self._feeds))
         self._computed = Channel[Computed](2)
         self.results = Lanes[_Result]([feed.results for feed in self._feeds])
-        self._permits = Channel[None](_frames_ahead(self._feeds, network))
+        self._permits = Channel[None](_frames_ahead(self._feeds, self._levels))
         self._threads: list[threading.Thread] = []
         self._capturing: list[threading.Thread] = []
 
@@ -95,7 +102,7 @@ class Stages:
 
     def start(self) -> None:
         """Starts the threads."""
-        for _ in range(_frames_ahead(self._feeds, self._network)):
+        for _ in range(_frames_ahead(self._feeds, self._levels)):
             self._permits.put(None)
         for stage in (self._prepare, self._infer, self._finish):
             self._threads.append(self._thread(stage))
@@ -177,7 +184,10 @@ class Stages:
         return heard
 
     def _prepare(self) -> None:
-        cutter = TileCutter(self._network.spec)
+        cutters = {
+            level: TileCutter(level.network.spec, overlap=level.overlap, scale=level.scale)
+            for level in self._levels
+        }
         while self._has_permit() and (taken := self._next_captured()):
             item = taken[0]
             if isinstance(item, End):
@@ -185,7 +195,8 @@ class Stages:
                 self._permits.put(None)
                 continue
             try:
-                self._cut(cutter, item)
+                level = self._feeds[item.feed].chooser.level_for(item.frame.image)
+                self._cut(cutters[level], item, level)
             except InputError as error:
                 self._permits.put(None)
                 self._refuse(item, error)
@@ -206,14 +217,14 @@ class Stages:
             taken = self._waiting.take()
         return taken
 
-    def _cut(self, cutter: TileCutter, item: _Captured) -> None:
+    def _cut(self, cutter: TileCutter, item: _Captured, level: Level) -> None:
         start_ns = time.perf_counter_ns()
         plan = cutter.load(item.frame.image)
-        assembly = Assembly(plan, self._network.spec)
+        assembly = Assembly(plan, level.network.spec, frame_hw=item.frame.size_hw)
         if item.decode_ms is not None:
             assembly.timer.add("decode", item.decode_ms)
         assembly.timer.add("preprocess", (time.perf_counter_ns() - start_ns) / 1e6)
-        job = Job(item.feed, item.frame, assembly, to_infer=len(plan.corners))
+        job = Job(item.feed, item.frame, level, assembly, to_infer=len(plan.corners))
         for place, corner in enumerate(plan.corners):
             tile = self._packer.next_tile(job, place)
             if tile is None:
@@ -236,9 +247,9 @@ class Stages:
                 self._computed.put(group)
                 continue
             start_ns = time.perf_counter_ns()
-            logits = self._network.infer(group.tiles)
+            logits = group.network.infer(group.tiles)
             tile_ms = (time.perf_counter_ns() - start_ns) / 1e6 / len(group.places)
-            self._packer.give_back(group.buffer)
+            self._packer.give_back(group)
             for job, _ in group.places:
                 job.assembly.timer.add("infer", tile_ms)
                 job.to_infer -= 1
@@ -255,16 +266,22 @@ class Stages:
             for (job, place), logits in zip(*taken[0], strict=True):
                 job.assembly.add(place, logits)
                 if job.assembly.complete:
-                    result = job.assembly.segmentation()
-                    result.frame = job.frame
-                    self.results.put(job.feed, result)
+                    self.results.put(job.feed, self._result(job))
+
+    def _result(self, job: Job) -> Segmentation:
+        """Makes the result of a frame, in the order of its feed's frames."""
+        feed = self._feeds[job.feed]
+        result = job.assembly.segmentation(job.frame.image, smoother=feed.smoother)
+        result.frame, result.level = job.frame, job.level.name
+        feed.chooser.note(job.level, result.timing)
+        return result
 
 
-def _frames_ahead(feeds: Sequence[Feed], network: Network) -> int:
+def _frames_ahead(feeds: Sequence[Feed], levels: Sequence[Level]) -> int:
     """Returns how many frames may be between their capture and the end of their inference."""
     if all(feed.just_in_time for feed in feeds):
         return len(feeds)
-    return len(feeds) + 2 * network.tiles_per_call
+    return len(feeds) + 2 * max(level.network.tiles_per_call for level in levels)
 
 
 def _stamped(frame: Frame, stream: str) -> Frame:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
-from .postprocess import class_ids
-from .preprocess import Normaliser, channel_places, default_channels
+from .postprocess import class_ids, regridded
+from .preprocess import Normaliser, channel_places, default_channels, scaled
 from .profiling import StageTimer
 from .result import Segmentation
 from .tiling import Blender, TilePlan, plan_tiles
@@ -16,16 +16,24 @@ from .tiling import Blender, TilePlan, plan_tiles
 if TYPE_CHECKING:
     from .frame import ChannelOrder, FloatArray, Image
     from .spec import ModelSpec
+    from .temporal import TemporalSmoother
 
 
 class TileCutter:
     """Cuts one frame after another into tiles that a network takes.
 
     Not to be shared between threads.
+
+    Args:
+        spec: What the network takes.
+        overlap: Share of a tile that neighbours have in common, None for the network's own.
+        scale: Size of the frame that is cut over that of the frame that is given, in (0, 1].
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, *, overlap: float | None = None, scale: float = 1) -> None:
         self._spec = spec
+        self._overlap = spec.overlap if overlap is None else overlap
+        self._scale = scale
         self._normaliser = Normaliser(spec)
         self._plan: TilePlan | None = None
 
@@ -40,7 +48,8 @@ class TileCutter:
             InputError: The frame does not fit the network; says what to do.
         """
         channels = channels or default_channels(self._spec)
-        _check_frame(frame, self._spec, channels)
+        check_frame(frame, self._spec, channels)
+        frame = scaled(frame, self._scale)
         plan = self._planned(frame.shape[:2])
         self._normaliser.load(frame, channels=channels)
         return plan
@@ -56,7 +65,7 @@ class TileCutter:
             self._plan = plan_tiles(
                 (height, width),
                 self._spec.input_hw,
-                overlap=self._spec.overlap,
+                overlap=self._overlap,
                 stride=self._spec.output_stride,
             )
         return self._plan
@@ -68,10 +77,18 @@ class Assembly:
     Attributes:
         plan: The frame's tiles.
         timer: Milliseconds per stage; each stage writes its own, in whatever thread it runs.
+
+    Args:
+        plan: The tiles, of the frame or of a scaled one.
+        spec: What the network gives.
+        frame_hw: Size of the frame in pixels, None where it is the one that was cut.
     """
 
-    def __init__(self, plan: TilePlan, spec: ModelSpec) -> None:
+    def __init__(
+        self, plan: TilePlan, spec: ModelSpec, *, frame_hw: tuple[int, ...] | None = None
+    ) -> None:
         self.plan = plan
+        self._frame_hw = plan.frame_hw if frame_hw is None else (frame_hw[0], frame_hw[1])
         self.timer = StageTimer()
         self._spec = spec
         self._blender = Blender(plan, num_classes=spec.num_classes)
@@ -93,15 +110,35 @@ class Assembly:
             self._blender.add(index, logits)
         self._missing -= 1
 
-    def segmentation(self) -> Segmentation:
-        """Gives every pixel its class; the result owns its arrays."""
+    def segmentation(
+        self, image: Image, *, smoother: TemporalSmoother | None = None
+    ) -> Segmentation:
+        """Gives every pixel its class; the result owns its arrays.
+
+        Args:
+            image: The frame.
+            smoother: Blends in what was said of the frame before.
+        """
         plan, canvas = self.plan, self._blender.canvas
+        if plan.frame_hw != self._frame_hw:
+            with self.timer.stage("blend"):
+                canvas = regridded(
+                    canvas, from_hw=plan.frame_hw, to_hw=self._frame_hw, stride=plan.stride
+                )
+        if smoother is not None:
+            with self.timer.stage("temporal"):
+                smoother.smooth(image, canvas)
         with self.timer.stage("postprocess"):
-            mask = class_ids(canvas, stride=plan.stride, size_hw=plan.frame_hw)
+            mask = class_ids(canvas, stride=plan.stride, size_hw=self._frame_hw)
         return Segmentation(mask, canvas, self._spec, timing=self.timer.ms)
 
 
-def _check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder) -> None:  # noqa: ANN401
+def check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder | None) -> None:  # noqa: ANN401
+    """Refuses what is no frame for a network.
+
+    Raises:
+        InputError: Says what is wrong with it and what to do.
+    """
     expected = f"(H, W, {len(spec.bands)}) uint8"
     if frame is None:
         raise InputError(
@@ -123,7 +160,7 @@ def _check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder) -> None:  
             f"the frame is {frame.shape}; expected {expected} with {', '.join(spec.bands)}: "
             f"{_channel_advice(frame, spec)}"
         )
-    channel_places(spec, channels)
+    channel_places(spec, channels or default_channels(spec))
 
 
 def _channel_advice(frame: Image, spec: ModelSpec) -> str:

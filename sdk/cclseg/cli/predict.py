@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -42,6 +42,18 @@ _SHOWN_FAILURES = 20
     type=click.Choice(["all", "latest", "drop-oldest"]),
     help="Frames that come too fast (default: all of files, the latest of cameras).",
 )
+@click.option(
+    "--temporal",
+    type=click.Choice(["off", "smooth"]),
+    default="off",
+    show_default=True,
+    help="Let each result of a moving camera take over what the last one said of the same ground.",
+)
+@click.option(
+    "--budget-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What a frame may take; the work is cut down to keep 99 of 100 within it.",
+)
 @json_option
 @click.pass_context
 def predict(
@@ -56,6 +68,8 @@ def predict(
     tile: int | None,
     overlap: float | None,
     policy: Policy | None,
+    temporal: Literal["off", "smooth"],
+    budget_ms: float | None,
     json_path: Path | None,
 ) -> None:
     """Segment the frames of SOURCE: images, a video, a camera or a stream.
@@ -82,7 +96,13 @@ def predict(
         with _wrong_usage(ctx):
             sink = _sink_for(frames, out, overlay=overlay)
             segmenter = Segmenter(
-                model, backend=backend, threads=threads, tile=tile, overlap=overlap
+                model,
+                backend=backend,
+                threads=threads,
+                tile=tile,
+                overlap=overlap,
+                temporal=temporal,
+                budget_ms=budget_ms,
             )
         with segmenter, stop_on_signals() as stop, _progress(frames) as advance:
             summary = run_job(frames, segmenter, sink, policy=policy, progress=advance, stop=stop)
@@ -176,6 +196,9 @@ def _print_summary(summary: JobSummary, sink: Sink) -> None:
     click.echo(f"{summary.done} {noun}{ended} -> {sink.target}  ({encoder}{summary.fps:.1f} fps)")
     if summary.dropped:
         click.echo(f"dropped by the policy: {summary.dropped}")
+    if summary.levels.keys() - {"full"}:
+        counts = (f"{name} {count}" for name, count in summary.levels.items())
+        click.echo(f"frames by level: {', '.join(counts)}")
     if summary.age_ms is not None and summary.dropped:
         ages = (f"{name} {age:.0f}" for name, age in summary.age_ms.items())
         click.echo(f"ms from capture to result: {', '.join(ages)}")
