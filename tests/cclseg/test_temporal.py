@@ -40,8 +40,8 @@ class TestSimilarity:
             around = [
                 np.roll(deviation, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)
             ]
-            # The mean over nine cells, and ten grey levels of noise.
-            stacked = [*(np.moveaxis(cell, 2, 0) / 3 for cell in around), np.full((1, 9, 12), 10.0)]
+            # The mean over nine cells, and the level of noise.
+            stacked = [*(np.moveaxis(cell, 2, 0) / 3 for cell in around), np.full((1, 9, 12), 20.0)]
             features.append(np.concatenate(stacked)[None])
         expected = local_correlation(*features, radius=0, normalize=True)[0, 0]
         found = similarity(*frames)
@@ -52,7 +52,7 @@ class TestSimilarity:
         rng = np.random.default_rng(0)
         plain = np.full((20, 20, 3), 120.0)
         frames = (plain + rng.normal(0, 2, (2, 20, 20, 3))).astype(np.float32)
-        assert similarity(*frames).mean() > 0.85
+        assert similarity(*frames).min() > 0.9
 
     def test_something_else_is_different(self):
         a, b = (view(scene(seed)).astype(np.float32)[::4, ::4] for seed in (0, 1))
