@@ -3,8 +3,8 @@
 A control loop whose clock is the frames themselves. It goes down fast and up slowly: a level is
 left as soon as it exceeds the budget in more frames than the 99th percentile allows, straight for
 the first level that should fit, and the next higher one is tried only after many frames in a row
-have left room for it. A trial that fails doubles the wait for the next one, so that no load makes
-the levels swing.
+have left room for it. A trial that fails doubles the wait for the next one at that level, so that
+no load makes the levels swing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class LevelController:
         assert all(0 < below < above for above, below in pairwise(costs_ms))
         self._costs_ms = tuple(costs_ms)
         self._budget_ms = budget_ms
-        self._patience = _PATIENCE
+        # Frames to wait before a climb to each level.
+        self._patience = [_PATIENCE] * len(costs_ms)
         self.level = self._first_that_fits(0, costs_ms[0])
         self._on_trial, self._calm = False, 0
         self._recent: deque[float] = deque(maxlen=_RECENT)
@@ -86,7 +87,7 @@ class LevelController:
 
     def _go_down(self) -> None:
         if self._on_trial:
-            self._patience = min(2 * self._patience, _MOST_PATIENCE)
+            self._patience[self.level] = min(2 * self._patience[self.level], _MOST_PATIENCE)
         typical_ms = median(list(self._recent)[-_LATEST:])
         self.level = self._first_that_fits(self.level + 1, self._expected_ms(0, typical_ms))
         self._start(on_trial=False)
@@ -94,12 +95,12 @@ class LevelController:
     def _look_up(self) -> None:
         """Counts the frames that leave room for more, and climbs one level after many."""
         if self._on_trial and len(self._late) == _TRIAL:
-            self._on_trial, self._patience = False, _PATIENCE
+            self._on_trial, self._patience[self.level] = False, _PATIENCE
         if not self.level:
             return
         above_ms = self._expected_ms(self.level - 1, max(self._recent))
         self._calm = self._calm + 1 if above_ms <= _FITS_ABOVE * self._budget_ms else 0
-        if self._calm >= self._patience:
+        if self._calm >= self._patience[self.level - 1]:
             self.level -= 1
             self._start(on_trial=True)
 
