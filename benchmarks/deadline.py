@@ -126,15 +126,16 @@ def _slowing(backend: Slowed, image: Image, episode: int) -> dict[str, Any]:
     with Segmenter.from_backend(backend) as plain:
         cost_ms = plain.level_costs_ms(_SIZE_HW)["full"]
         budget_ms = _BUDGET_OVER_COST * cost_ms
-        without = _episodes(plain, backend, image, [1.0] * 20 + [_FACTOR] * 20)
+        few = max(1, episode // 10)
+        without = _episodes(plain, backend, image, [1.0] * few + [_FACTOR] * few)
         with Segmenter.from_backend(backend, budget_ms=budget_ms) as kept:
             factors = [1.0] * episode + [_FACTOR] * episode + [1.0] * (_BACK * episode)
             within = _episodes(kept, backend, image, factors)
     late = np.array(within["samples_ms"]) > budget_ms
+    p99, slowed = np.percentile(within["samples_ms"], 99), np.median(without["samples_ms"][few:])
     print(
-        f"budget {budget_ms:.0f} ms: p99 {np.percentile(within['samples_ms'], 99):.0f} ms, "
-        f"{late.sum()} of {len(late)} frames late; without a budget, slowed, p50 "
-        f"{np.median(without['samples_ms'][20:]):.0f} ms"
+        f"budget {budget_ms:.0f} ms: p99 {p99:.0f} ms, {late.sum()} of {len(late)} frames late; "
+        f"without a budget, slowed, p50 {slowed:.0f} ms"
     )
     return {
         "factor": _FACTOR,

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,6 +116,19 @@ class Regime:
         return min(times_ms[1:])  # the first one warms up
 
 
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The levels for frames of one size, and which of them is on."""
+
+    frame_hw: tuple[int, int]
+    levels: tuple[Level, ...]
+    control: LevelController
+
+    @property
+    def current(self) -> Level:
+        return self.levels[self.control.level]
+
+
 class LevelChooser:
     """Chooses the level of each frame of one stream.
 
@@ -124,9 +137,7 @@ class LevelChooser:
 
     def __init__(self, regime: Regime) -> None:
         self._regime = regime
-        self._levels = regime.levels[:1]
-        self._control: LevelController | None = None
-        self._frame_hw: tuple[int, int] | None = None
+        self._steps: _Steps | None = None
         self._told = False
 
     def level_for(self, frame: Image, *, channels: ChannelOrder | None = None) -> Level:
@@ -139,14 +150,14 @@ class LevelChooser:
         Raises:
             InputError: The frame does not fit the network.
         """
-        if self._regime.budget_ms is None:
-            return self._levels[0]
-        check_frame(frame, self._levels[0].network.spec, channels)
+        full, budget_ms = self._regime.levels[0], self._regime.budget_ms
+        if budget_ms is None:
+            return full
+        check_frame(frame, full.network.spec, channels)
         frame_hw = frame.shape[0], frame.shape[1]
-        if self._control is None or frame_hw != self._frame_hw:
-            self._prepare(frame_hw, self._regime.budget_ms)
-        assert self._control is not None
-        return self._levels[self._control.level]
+        if self._steps is None or frame_hw != self._steps.frame_hw:
+            self._steps = self._planned(frame_hw, budget_ms)
+        return self._steps.current
 
     def note(self, level: Level, timing: Mapping[str, float]) -> None:
         """Takes into account what a frame took.
@@ -155,34 +166,37 @@ class LevelChooser:
             level: What it was computed at.
             timing: Milliseconds per stage.
         """
-        control, levels, budget_ms = self._control, self._levels, self._regime.budget_ms
-        if control is None or budget_ms is None or level not in levels:
+        steps, budget_ms = self._steps, self._regime.budget_ms
+        if steps is None or budget_ms is None or level not in steps.levels:
             return
+        control = steps.control
         elapsed_ms = sum(ms for stage, ms in timing.items() if stage != _NOT_OURS)
         before = control.level
-        control.observe(levels.index(level), elapsed_ms)
+        control.observe(steps.levels.index(level), elapsed_ms)
+        name = steps.current.name
         if control.level > before:
-            name = levels[control.level].name
-            _log.warning("%.0f ms, more than %.0f: on to level %s", elapsed_ms, budget_ms, name)
+            text = "%.0f ms of a budget of %.0f ms: on to level %s"
+            _log.warning(text, elapsed_ms, budget_ms, name)
         elif control.level < before:
-            _log.info("there is time again: back to level %s", levels[control.level].name)
-        if control.level + 1 < len(levels):
+            _log.info("there is time again: back to level %s", name)
+        if control.level + 1 < len(steps.levels):
             self._told = False
         elif elapsed_ms > budget_ms and not self._told:
             self._told = True
             text = "%.0f ms at the cheapest level, more than %.0f: give more time, smaller frames"
             _log.warning(text, elapsed_ms, budget_ms)
 
-    def _prepare(self, frame_hw: tuple[int, int], budget_ms: float) -> None:
+    def _planned(self, frame_hw: tuple[int, int], budget_ms: float) -> _Steps:
+        """Leaves out the levels that save nothing on frames of a size."""
         costs_ms = self._regime.costs_ms(frame_hw)
         levels = [self._regime.levels[0]]
         for level in self._regime.levels[1:]:
             if costs_ms[level.name] < (1 - _LEAST_SAVING) * costs_ms[levels[-1].name]:
                 levels.append(level)
-        self._frame_hw = frame_hw
-        self._levels = tuple(levels)
-        self._control = LevelController([costs_ms[one.name] for one in levels], budget_ms)
-        _log.info("starting at level %s", levels[self._control.level].name)
+        control = LevelController([costs_ms[one.name] for one in levels], budget_ms)
+        steps = _Steps(frame_hw, tuple(levels), control)
+        _log.info("starting at level %s", steps.current.name)
+        return steps
 
 
 class LevelRun:
