@@ -47,7 +47,8 @@ def declared_levels(network: Network, smaller: Network | None = None) -> tuple[L
 
     Args:
         network: The network.
-        smaller: One with the same classes that costs less, None where there is none.
+        smaller: One with the same classes, bands and stride that costs less, None where there is
+            none.
     """
     full = full_level(network)
     bare = replace(full, name="no-overlap", overlap=0.0)
@@ -179,7 +180,7 @@ class LevelChooser:
             _log.warning(text, elapsed_ms, budget_ms, name)
         elif control.level < before:
             _log.info("there is time again: back to level %s", name)
-        if control.level + 1 < len(steps.levels):
+        if before + 1 < len(steps.levels):
             self._told = False
         elif elapsed_ms > budget_ms and not self._told:
             self._told = True
