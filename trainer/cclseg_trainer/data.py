@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -63,6 +63,20 @@ class Normalisation:
         )
 
 
+class Batch(NamedTuple):
+    """The crops of one step.
+
+    Attributes:
+        images: (N, C, S, S) float32, normalised.
+        masks: (N, S, S) int64 class ids or the ignore value.
+        segments: (N, L, S / stride, S / stride) int64 superpixels, where the loss needs them.
+    """
+
+    images: Tensor
+    masks: Tensor
+    segments: Tensor | None = None
+
+
 class CropSampler:
     """Draws training crops from labelled images in memory.
 
@@ -71,6 +85,7 @@ class CropSampler:
         class_names: One name per class id.
         ignore_index: Mask value of unlabelled pixels.
         config: Crop size, seed and augmentation.
+        stride: Output stride of the network, at which superpixels are cut.
 
     Raises:
         InputError: Virtual crops were asked for, but the data are of another kind.
@@ -83,8 +98,10 @@ class CropSampler:
         *,
         ignore_index: int,
         config: TrainConfig,
+        stride: int = 4,
     ) -> None:
         self.config = config
+        self._stride = stride
         self.normalisation = Normalisation.of(samples)
         self._ignore_index = ignore_index
         self._pyramids = [_pyramid(sample) for sample in samples]
@@ -109,6 +126,11 @@ class CropSampler:
         Returns:
             image (C, S, S) float32 normalised, mask (S, S) int64 class ids or the ignore value.
         """
+        values, mask = self._drawn(step, index)
+        return self._network_input(values), mask
+
+    def _drawn(self, step: int, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Makes one crop: (S, S, C) float32, 0 = black, 1 = white, and its mask."""
         rng = np.random.default_rng((self.config.seed, step, index))
         augment = self.config.augment
         size = self.config.crop_px
@@ -124,18 +146,32 @@ class CropSampler:
         values = photometric(
             image.astype(np.float32) / self.normalisation.value_range, augment, rng
         )
-        values *= self.normalisation.value_range
-        values -= np.asarray(self.normalisation.mean, np.float32)
-        values /= np.asarray(self.normalisation.std, np.float32)
-        return np.ascontiguousarray(values.transpose(2, 0, 1)), mask.astype(np.int64)
+        return values, mask.astype(np.int64)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Makes the crops of one step: images (N, C, S, S) float32, masks (N, S, S) int64."""
-        crops = [self.crop(step, index) for index in range(self.config.batch_size)]
-        images = torch.from_numpy(np.stack([image for image, _ in crops]))
-        return images, torch.from_numpy(np.stack([mask for _, mask in crops]))
+    def batch(self, step: int) -> Batch:
+        """Makes the crops of one step."""
+        crops = [self._drawn(step, index) for index in range(self.config.batch_size)]
+        images = [self._network_input(values) for values, _ in crops]
+        masks = [mask for _, mask in crops]
+        segments = None
+        if self.config.loss.potential:
+            from .superpixels import superpixels
 
-    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+            cells = self.config.crop_px // self._stride
+            cut = [superpixels(values, size_hw=(cells, cells)) for values, _ in crops]
+            segments = torch.from_numpy(np.stack(cut))
+        return Batch(
+            torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), segments
+        )
+
+    def _network_input(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(S, S, C) of 0..1 -> (C, S, S), normalised."""
+        mean = np.asarray(self.normalisation.mean, np.float32)
+        std = np.asarray(self.normalisation.std, np.float32)
+        normalised = (values * np.float32(self.normalisation.value_range) - mean) / std
+        return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+    def batches(self, first: int) -> Iterator[Batch]:
         """Yields the batches of step ``first`` and all later ones, one prepared ahead."""
         step = first
         with ThreadPoolExecutor(1) as pool:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cclseg.dataset import DatasetFolder, Sample
 
     from .config import TrainConfig
+    from .data import Batch
     from .models import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,11 @@ def train(
     samples = [dataset.load(stem) for stem in dataset.stems("train")]
     _check_depth(samples, dataset)
     sampler = CropSampler(
-        samples, dataset.class_names, ignore_index=dataset.ignore_index, config=config
+        samples,
+        dataset.class_names,
+        ignore_index=dataset.ignore_index,
+        config=config,
+        stride=model_config.output_stride,
     )
     model_config = dataclasses.replace(
         model_config, num_classes=len(dataset.class_names), in_bands=bands
@@ -158,10 +163,10 @@ def train(
         run.calibrate()
         run.validate(dataset, log, progress)  # what rounding costs without training
     clock = _StepClock()
-    for images, masks in sampler.batches(run.step):
+    for batch in sampler.batches(run.step):
         if run.step >= run.steps:
             break
-        loss = run.train_step(images, masks, folder)
+        loss = run.train_step(batch, folder)
         log.write("loss", run.step, loss)
         log.write("lr", run.step, run.rate)
         progress.on_step(run.step, run.steps, loss)
@@ -231,16 +236,17 @@ class _Run:
         self._model.load_state_dict(last.resume["model"])
         self._average.load_state_dict(last.weights)
         self._optimizer.load_state_dict(last.resume["optimizer"])
+        self._loss.balance.resume(last.resume["balance"])
         logger.info("resuming %s at step %d of %d", path, self.step, self.steps)
 
     def calibrate(self) -> None:
         """Lets a network that rounds see what it will meet, before a step is done."""
         assert isinstance(self._model, QuantizedNetwork)
         for step in range(_CALIBRATION_BATCHES):
-            self._model.calibrate(self._sampler.batch(step)[0].to(self._device))
+            self._model.calibrate(self._sampler.batch(step).images.to(self._device))
         self._average.load_state_dict(self._model.state_dict())
 
-    def train_step(self, images: Tensor, masks: Tensor, folder: Path) -> float:
+    def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
         config = self._config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
@@ -252,13 +258,14 @@ class _Run:
             is_early = self.step < config.freeze_norm_share * self.steps
             _freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
 
-        images = images.to(self._device, memory_format=torch.channels_last)
-        masks = masks.to(self._device)
+        images = batch.images.to(self._device, memory_format=torch.channels_last)
+        masks = batch.masks.to(self._device)
+        segments = None if batch.segments is None else batch.segments.to(self._device)
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = _soft_labels(self._teacher, images)
             output = self._model(images)
-        loss = self._loss(output, masks, teacher_logits)
+        loss = self._loss(output, masks, teacher_logits, images=images, segments=segments)
         if not math.isfinite(loss.item()):
             _save_batch(folder, images, masks)
             raise TrainingError(
@@ -296,7 +303,7 @@ class _Run:
         assert self._teacher is not None
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
-            images = self._sampler.batch(step)[0].to(self._device)
+            images = self._sampler.batch(step).images.to(self._device)
             distances.append(F.mse_loss(self._average(images), self._teacher(images)).item())
         return float(np.mean(distances))
 
@@ -317,6 +324,7 @@ class _Run:
             "best_score": self._best_score,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "balance": self._loss.balance.state(),
         }
         return Checkpoint(
             model_config=self._model_config,
