@@ -37,12 +37,14 @@ from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
 from .run_log import RunLog
 from .start import check_quantized_origin, initial_network, pretrained_encoder
+from .temperature import best_temperature, with_temperature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder, Sample
+    from cclseg.result import Segmentation
 
     from .config import TrainConfig
     from .data import Batch
@@ -181,6 +183,7 @@ def train(
             log.save()
     log.close()
     best = run.choose_prior(load_checkpoint(folder / "best.pt"), dataset)
+    best = run.choose_temperature(best, dataset)
     best.save(folder / "best.pt")
     return TrainResult(folder / "best.pt", best.step, best.metrics)
 
@@ -317,6 +320,23 @@ class _Run:
             lambda model: validate(_to_device(model, self._device), self._spec, dataset, "val"),
         )
 
+    def choose_temperature(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
+        """Makes the confidence honest, as far as "val" tells."""
+        if self._config.quantize:
+            return best  # keeps that of its origin
+        scored = []
+
+        def keep(sample: Sample, result: Segmentation) -> None:
+            scored.append((result.logits, sample.mask))
+
+        validate(
+            _to_device(best.build_trained(), self._device), self._spec, dataset, "val", keep=keep
+        )
+        temperature = best_temperature(
+            scored, stride=self._spec.output_stride, ignore_index=self._spec.ignore_index
+        )
+        return with_temperature(best, temperature)
+
     def checkpoint(self, report: dict[str, Any], *, with_resume: bool) -> Checkpoint:
         """Returns the state of the run, with or without what only a resumed run needs."""
         resume = {
@@ -405,11 +425,24 @@ def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> Non
 
 
 def validate(
-    model: nn.Module, spec: ModelSpec, dataset: DatasetFolder, split: str
+    model: nn.Module,
+    spec: ModelSpec,
+    dataset: DatasetFolder,
+    split: str,
+    *,
+    keep: Callable[[Sample, Segmentation], None] | None = None,
 ) -> dict[str, Any]:
-    """Segments a split as the runtime would, tiles and blending included, and returns figures."""
+    """Segments a split as the runtime would, tiles and blending included, and returns figures.
+
+    Args:
+        model: The network.
+        spec: What it takes and gives.
+        dataset: The data.
+        split: Name of the split.
+        keep: Called with each image and its result.
+    """
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
-        return evaluate(segmenter, dataset, split).report(spec.class_names)
+        return evaluate(segmenter, dataset, split, on_result=keep).report(spec.class_names)
 
 
 def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
