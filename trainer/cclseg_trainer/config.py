@@ -18,6 +18,8 @@ class AugmentConfig:
             (arXiv:2111.14887); the other crops are uniform over images and places.
         balance_temperature: Smaller values favour rare classes more.
         paste_share: Share of crops into which connected components of rare classes are pasted.
+        class_mix_share: Share of crops over which half of the classes of another are laid.
+        mosaic_share: Share of crops put together from four.
         virtual_share: Share of crops rendered by the virtual flight (three-band data whose
             classes are those of the virtual flight).
         photometric: Strength of changes of brightness, contrast, gamma and colour; 0 is off.
@@ -29,6 +31,8 @@ class AugmentConfig:
     balanced_share: float = 0.5
     balance_temperature: float = 0.1
     paste_share: float = 0.25
+    class_mix_share: float = 0.0
+    mosaic_share: float = 0.0
     virtual_share: float = 0.0
     photometric: float = 1.0
     blur_share: float = 0.15

@@ -19,6 +19,8 @@ from cclseg.errors import InputError
 from cclseg.virtual import CLASS_NAMES as VIRTUAL_CLASSES
 from cclseg.virtual import random_crop
 
+from .mixing import class_mix, mosaic, paste_components
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from cclseg.dataset import Sample
 
     from .config import AugmentConfig, TrainConfig
+    from .mixing import Crop
 
 _PLACES_PER_CLASS = 4096  # remembered places of each class in each image
 _WARP_CHANNELS = 4  # the most that cv2.warpAffine takes
@@ -138,15 +141,23 @@ class CropSampler:
             image, mask = random_crop(rng, (size, size))
             image = image[:, :, ::-1]
         else:
-            image, mask = self._warped(rng)
-            if self._rare.size and rng.random() < augment.paste_share:
-                image, mask = paste_components(
-                    (image, mask), self._warped(rng), classes=self._rare, rng=rng
-                )
+            image, mask = self._mixed(rng)
         values = photometric(
             image.astype(np.float32) / self.normalisation.value_range, augment, rng
         )
         return values, mask.astype(np.int64)
+
+    def _mixed(self, rng: np.random.Generator) -> Crop:
+        """Makes a crop of one or several places, as the augmentation says."""
+        augment = self.config.augment
+        crop = self._warped(rng)
+        if self._rare.size and rng.random() < augment.paste_share:
+            crop = paste_components(crop, self._warped(rng), classes=self._rare, rng=rng)
+        if augment.class_mix_share and rng.random() < augment.class_mix_share:
+            crop = class_mix(crop, self._warped(rng), ignore_index=self._ignore_index, rng=rng)
+        if augment.mosaic_share and rng.random() < augment.mosaic_share:
+            crop = mosaic([crop, *(self._warped(rng) for _ in range(3))], rng=rng)
+        return crop
 
     def batch(self, step: int) -> Batch:
         """Makes the crops of one step."""
@@ -182,7 +193,7 @@ class CropSampler:
                 upcoming = pool.submit(self.batch, step)
                 yield batch
 
-    def _warped(self, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _warped(self, rng: np.random.Generator) -> Crop:
         """Draws a place, a zoom, an angle and a reflection, and cuts the crop in one warp."""
         number, (y, x) = self._place(rng)
         levels = self._pyramids[number]
@@ -231,45 +242,6 @@ class CropSampler:
                 f"the data have {sample.image.shape[2]} bands and the classes "
                 f"{', '.join(class_names)}; set virtual_share to 0"
             )
-
-
-def paste_components(
-    target: tuple[NDArray[Any], NDArray[Any]],
-    donor: tuple[NDArray[Any], NDArray[Any]],
-    *,
-    classes: NDArray[np.intp],
-    rng: np.random.Generator,
-    most: int = 4,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pastes connected components of rare classes from one crop into another, edges feathered.
-
-    Args:
-        target: (S, S, C) image and (S, S) mask to paste into; left unchanged.
-        donor: The same of the crop to take from.
-        classes: Class ids that may be pasted.
-        rng: Source of randomness.
-        most: The most components to paste.
-
-    Returns:
-        A new image and mask.
-    """
-    donor_image, donor_mask = donor
-    candidates = []
-    for class_id in classes:
-        count, labels = cv2.connectedComponents((donor_mask == class_id).astype(np.uint8))
-        sizes = np.bincount(labels.ravel(), minlength=count)
-        fitting = np.flatnonzero((sizes > 40) & (sizes < donor_mask.size // 8))
-        candidates += [(labels, int(label)) for label in fitting if label]
-    if not candidates:
-        return target
-    chosen = rng.permutation(len(candidates))[: rng.integers(1, most + 1)]
-    region = np.zeros(donor_mask.shape, bool)
-    for number in chosen:
-        labels, label = candidates[number]
-        region |= labels == label
-    alpha = cv2.GaussianBlur(region.astype(np.float32), (5, 5), 0)[:, :, None]
-    image = target[0] * (1 - alpha) + donor_image * alpha
-    return image.astype(donor_image.dtype), np.where(region, donor_mask, target[1])
 
 
 def photometric(
