@@ -16,7 +16,8 @@ from cclseg.errors import BackendError, DatasetError, InputError
 from cclseg_trainer.checkpoint import load_checkpoint
 from cclseg_trainer.config import AugmentConfig, LossConfig, TrainConfig
 from cclseg_trainer.models import VARIANTS
-from cclseg_trainer.train import TrainingError, learning_rate, train
+from cclseg_trainer.schedule import learning_rate
+from cclseg_trainer.train import TrainingError, train
 
 NANO = VARIANTS["ccl-nano"]
 QUICK = TrainConfig(

@@ -13,9 +13,8 @@ import dataclasses
 import json
 import logging
 import math
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -36,8 +35,10 @@ from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
 from .run_log import RunLog
+from .schedule import StepClock, affordable_steps, learning_rate
 from .start import check_quantized_origin, initial_network, pretrained_encoder
 from .temperature import best_temperature, with_temperature
+from .weights import freeze_norms, to_device, update_average
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,13 +53,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_UNTIMED_STEPS, _TIMED_STEPS = 5, 10  # with a time budget, how the rest is planned
-_VALIDATION_TIME_SHARE = 0.12  # of a time budget
 _SAVE_EVERY = 50  # steps that a kill may cost
 _LARGEST_GRADIENT_NORM = 5.0
 _CALIBRATION_BATCHES = 8
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class TrainingError(CclsegError, RuntimeError):
@@ -164,7 +161,7 @@ def train(
     if config.quantize and run.step == 0:
         run.calibrate()
         run.validate(dataset, log, progress)  # what rounding costs without training
-    clock = _StepClock()
+    clock = StepClock()
     for batch in sampler.batches(run.step):
         if run.step >= run.steps:
             break
@@ -173,7 +170,7 @@ def train(
         log.write("lr", run.step, run.rate)
         progress.on_step(run.step, run.steps, loss)
         if config.max_minutes and clock.is_ready(run.step):
-            run.steps = _affordable_steps(config, clock)
+            run.steps = affordable_steps(config, clock)
         if run.step % config.val_every == 0 or run.step == run.steps:
             report = run.validate(dataset, log, progress)
             run.checkpoint(report, with_resume=True).save(last)
@@ -213,7 +210,7 @@ class _Run:
         self._sampler = sampler
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
-        self._model = _to_device(initial_network(model_config, config, origin), self._device)
+        self._model = to_device(initial_network(model_config, config, origin), self._device)
         self._encoder = pretrained_encoder(self._model, config)
         self._average = copy.deepcopy(self._model).eval()
         # A network that has been trained has the scores that validation chose: no second shift.
@@ -229,7 +226,7 @@ class _Run:
         )
         self._optimizer = torch.optim.AdamW(self._parameter_groups())
         taught_by = load_checkpoint(teacher) if teacher else origin if config.quantize else None
-        self._teacher = _to_device(taught_by.build(), self._device) if taught_by else None
+        self._teacher = to_device(taught_by.build(), self._device) if taught_by else None
 
     def resume(self, last: Checkpoint, path: Path) -> None:
         """Goes back to where an earlier start of the same run stopped."""
@@ -259,7 +256,7 @@ class _Run:
         self._model.train()
         if self._encoder:
             is_early = self.step < config.freeze_norm_share * self.steps
-            _freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
+            freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
 
         images = batch.images.to(self._device, memory_format=torch.channels_last)
         masks = batch.masks.to(self._device)
@@ -317,7 +314,7 @@ class _Run:
         return choose_prior(
             best,
             self._class_weights,
-            lambda model: validate(_to_device(model, self._device), self._spec, dataset, "val"),
+            lambda model: validate(to_device(model, self._device), self._spec, dataset, "val"),
         )
 
     def choose_temperature(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
@@ -330,7 +327,7 @@ class _Run:
             scored.append((result.logits, sample.mask))
 
         validate(
-            _to_device(best.build_trained(), self._device), self._spec, dataset, "val", keep=keep
+            to_device(best.build_trained(), self._device), self._spec, dataset, "val", keep=keep
         )
         temperature = best_temperature(
             scored, stride=self._spec.output_stride, ignore_index=self._spec.ignore_index
@@ -369,59 +366,6 @@ class _Run:
             {"params": members, "scale": scale, "weight_decay": decay}
             for (scale, decay), members in groups.items()
         ]
-
-
-class _StepClock:
-    """Times a few steps after the first ones, which are slower than the rest."""
-
-    def __init__(self) -> None:
-        self._start_s = time.monotonic()
-        self._first_step: int | None = None
-        self._first_s = 0.0
-        self.step_s = 0.0
-        self.elapsed_s = 0.0
-        self.step = 0
-
-    def is_ready(self, step: int) -> bool:
-        """Notes that a step is done; True once, when enough have been timed."""
-        now_s = time.monotonic()
-        if self._first_step is None:
-            self._first_step = step + _UNTIMED_STEPS
-        if step == self._first_step:
-            self._first_s = now_s
-        if step != self._first_step + _TIMED_STEPS:
-            return False
-        self.step, self.elapsed_s = step, now_s - self._start_s
-        self.step_s = (now_s - self._first_s) / _TIMED_STEPS
-        return True
-
-
-def _affordable_steps(config: TrainConfig, clock: _StepClock) -> int:
-    """Plans how many steps fit into the time budget, validations included."""
-    assert config.max_minutes is not None
-    left_s = config.max_minutes * 60 * (1 - _VALIDATION_TIME_SHARE) - clock.elapsed_s
-    steps = min(config.steps, clock.step + max(1, int(left_s / clock.step_s)))
-    logger.info("%.2f s a step: %d steps fit into %s min", clock.step_s, steps, config.max_minutes)
-    return steps
-
-
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then ``lr (1 - progress) ** power``."""
-    warmup = min(config.warmup_steps, steps // 5)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    return float(config.lr * (1 - (step - warmup) / max(steps - warmup, 1)) ** config.poly_power)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Moves the weight average towards the model: ``a <- decay a + (1 - decay) m``."""
-    source = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(source[name], 1 - decay)
-        else:
-            value.copy_(source[name])
 
 
 def validate(
@@ -465,21 +409,6 @@ def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler)
         description=f"{config.name} for {', '.join(dataset.class_names)}",
         trained_on=tuple(trained_on),
     )
-
-
-def _to_device(model: _Network, device: torch.device) -> _Network:
-    """Moves a model, its weights laid out as the convolutions like them best."""
-    model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
-
-
-def _freeze_norms(module: nn.Module, *, only_of_frozen_weights: bool) -> None:
-    """Lets batch norms use their running statistics, all or those that are not trained."""
-    for child in module.modules():
-        is_norm = isinstance(child, nn.BatchNorm2d)
-        if is_norm and not (only_of_frozen_weights and child.weight.requires_grad):
-            child.eval()
 
 
 def _check_depth(samples: Sequence[Sample], dataset: DatasetFolder) -> None:
