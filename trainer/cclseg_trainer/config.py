@@ -93,6 +93,9 @@ class TrainConfig:
             their ImageNet statistics.
         ema_decay: Decay of the weight average that is validated and saved.
         val_every: Steps between validations.
+        unlabelled_crops: Crops of unlabelled images per step, beside ``batch_size`` labelled ones;
+            the weight average labels them where it is sure.
+        sure: Confidence from which the weight average labels a pixel.
         seed: Of everything random.
         pretrained: Start the encoder from ImageNet weights where the variant has them.
         quantize: Train the merged network of a checkpoint with the rounding of its INT8 file.
@@ -113,6 +116,8 @@ class TrainConfig:
     freeze_norm_share: float = 0.2
     ema_decay: float = 0.998
     val_every: int = 200
+    unlabelled_crops: int = 0
+    sure: float = 0.95
     seed: int = 1
     pretrained: bool = True
     quantize: bool = False
@@ -128,6 +133,11 @@ class TrainConfig:
                 self.crop_px >= 64 and self.crop_px % 32 == 0,
                 f"crop_px is {self.crop_px}; expected a multiple of 32, at least 64",
             ),
+            (
+                self.unlabelled_crops >= 0,
+                f"unlabelled_crops is {self.unlabelled_crops}; expected 0 or more",
+            ),
+            (0 < self.sure <= 1, f"sure is {self.sure}; expected a confidence in 0..1"),
             (0 < low <= high, f"scale is {self.augment.scale}; expected 0 < smallest <= largest"),
             (
                 self.max_minutes is None or self.max_minutes > 0,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cclseg.dataset import Sample
 from cclseg.errors import InputError
 from cclseg.virtual import CLASS_NAMES as VIRTUAL_CLASSES
 from cclseg.virtual import random_crop
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-    from cclseg.dataset import Sample
 
     from .config import AugmentConfig, TrainConfig
     from .mixing import Crop
@@ -73,11 +72,14 @@ class Batch(NamedTuple):
         images: (N, C, S, S) float32, normalised.
         masks: (N, S, S) int64 class ids or the ignore value.
         segments: (N, L, S / stride, S / stride) int64 superpixels, where the loss needs them.
+        plain: (M, C, S, S) float32: the last M crops, which have no labels, as they were before
+            their exposure and colours were changed.
     """
 
     images: Tensor
     masks: Tensor
     segments: Tensor | None = None
+    plain: Tensor | None = None
 
 
 class CropSampler:
@@ -88,6 +90,7 @@ class CropSampler:
         class_names: One name per class id.
         ignore_index: Mask value of unlabelled pixels.
         config: Crop size, seed and augmentation.
+        unlabelled: Images without masks, of the same bands and type.
         stride: Output stride of the network, at which superpixels are cut.
 
     Raises:
@@ -101,9 +104,14 @@ class CropSampler:
         *,
         ignore_index: int,
         config: TrainConfig,
+        unlabelled: Sequence[NDArray[Any]] = (),
         stride: int = 4,
     ) -> None:
         self.config = config
+        self._unlabelled = [
+            _pyramid(Sample("", image, np.full(image.shape[:2], ignore_index, np.uint8)))
+            for image in unlabelled
+        ]
         self._stride = stride
         self.normalisation = Normalisation.of(samples)
         self._ignore_index = ignore_index
@@ -142,10 +150,24 @@ class CropSampler:
             image = image[:, :, ::-1]
         else:
             image, mask = self._mixed(rng)
-        values = photometric(
-            image.astype(np.float32) / self.normalisation.value_range, augment, rng
-        )
-        return values, mask.astype(np.int64)
+        return photometric(self._scaled(image), augment, rng), mask.astype(np.int64)
+
+    def _drawn_unlabelled(
+        self, step: int, index: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """Makes one crop without labels: as it is, changed in exposure and colour, its mask."""
+        rng = np.random.default_rng((self.config.seed, step, index))
+        number = int(rng.integers(len(self._unlabelled)))
+        height, width = self._unlabelled[number][0][1].shape
+        place = int(rng.integers(height)), int(rng.integers(width))
+        image, mask = self._warped_at(self._unlabelled[number], place, rng)
+        plain = self._scaled(image)
+        changed = photometric(plain.copy(), self.config.augment, rng)
+        return plain, changed, mask.astype(np.int64)
+
+    def _scaled(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Raw values -> float32, 0 = black, 1 = white."""
+        return image.astype(np.float32) / self.normalisation.value_range
 
     def _mixed(self, rng: np.random.Generator) -> Crop:
         """Makes a crop of one or several places, as the augmentation says."""
@@ -161,19 +183,29 @@ class CropSampler:
 
     def batch(self, step: int) -> Batch:
         """Makes the crops of one step."""
-        crops = [self._drawn(step, index) for index in range(self.config.batch_size)]
-        images = [self._network_input(values) for values, _ in crops]
-        masks = [mask for _, mask in crops]
-        segments = None
-        if self.config.loss.potential:
-            from .superpixels import superpixels
-
-            cells = self.config.crop_px // self._stride
-            cut = [superpixels(values, size_hw=(cells, cells)) for values, _ in crops]
-            segments = torch.from_numpy(np.stack(cut))
+        config = self.config
+        crops = [self._drawn(step, index) for index in range(config.batch_size)]
+        plain = []
+        if self._unlabelled:
+            for index in range(config.batch_size, config.batch_size + config.unlabelled_crops):
+                original, *_ = drawn = self._drawn_unlabelled(step, index)
+                plain.append(self._network_input(original))
+                crops.append(drawn[1:])
         return Batch(
-            torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), segments
+            images=_stacked([self._network_input(values) for values, _ in crops]),
+            masks=_stacked([mask for _, mask in crops]),
+            segments=self._segments([values for values, _ in crops]),
+            plain=_stacked(plain) if plain else None,
         )
+
+    def _segments(self, crops: Sequence[NDArray[np.float32]]) -> Tensor | None:
+        """Cuts superpixels where the loss asks for them."""
+        if not self.config.loss.potential:
+            return None
+        from .superpixels import superpixels
+
+        cells = self.config.crop_px // self._stride
+        return _stacked([superpixels(values, size_hw=(cells, cells)) for values in crops])
 
     def _network_input(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """(S, S, C) of 0..1 -> (C, S, S), normalised."""
@@ -194,9 +226,21 @@ class CropSampler:
                 yield batch
 
     def _warped(self, rng: np.random.Generator) -> Crop:
-        """Draws a place, a zoom, an angle and a reflection, and cuts the crop in one warp."""
-        number, (y, x) = self._place(rng)
-        levels = self._pyramids[number]
+        """Draws a place in a labelled image and cuts a crop there."""
+        number, place = self._place(rng)
+        return self._warped_at(self._pyramids[number], place, rng)
+
+    def _warped_at(
+        self, levels: Sequence[Crop], place: tuple[int, int], rng: np.random.Generator
+    ) -> Crop:
+        """Draws a zoom, an angle and a reflection, and cuts the crop in one warp.
+
+        Args:
+            levels: The image with its mask at full, half, quarter ... size.
+            place: The (y, x) near whose middle the crop lies, at full size.
+            rng: Source of randomness.
+        """
+        y, x = place
         size = self.config.crop_px
         low, high = self.config.augment.scale
         low = min(max(low, size / min(levels[0][1].shape)), high)  # the crop fits into the image
@@ -281,6 +325,10 @@ def photometric(
         values = values + rng.normal(0, sigma, values.shape).astype(np.float32)
     clipped: NDArray[np.float32] = np.clip(values, 0, 1).astype(np.float32, copy=False)
     return clipped
+
+
+def _stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
 
 
 def _pyramid(sample: Sample) -> list[tuple[NDArray[Any], NDArray[Any]]]:

@@ -13,6 +13,8 @@ import dataclasses
 import json
 import logging
 import math
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cclseg.dataset import UNLABELLED
 from cclseg.errors import CclsegError, InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import make_folder, replacing, write_json
@@ -41,7 +44,7 @@ from .temperature import best_temperature, with_temperature
 from .weights import freeze_norms, to_device, update_average
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder, Sample
@@ -54,12 +57,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SAVE_EVERY = 50  # steps that a kill may cost
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _LARGEST_GRADIENT_NORM = 5.0
 _CALIBRATION_BATCHES = 8
 
 
 class TrainingError(CclsegError, RuntimeError):
-    """Training cannot go on: the loss is not finite."""
+    """Training cannot go on: the loss is not finite, or memory ran out."""
 
 
 class Progress(Protocol):
@@ -127,19 +131,13 @@ def train(
     Raises:
         DatasetError: Files of the data are broken; all are named.
         InputError: The folder holds a run of another configuration.
-        TrainingError: The loss is not finite; the batch is saved in the run's folder.
+        TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
+            memory ran out.
     """
     # Everything is read and checked before anything is written.
-    bands = dataset.check(("train", "val"))
-    samples = [dataset.load(stem) for stem in dataset.stems("train")]
-    _check_depth(samples, dataset)
-    sampler = CropSampler(
-        samples,
-        dataset.class_names,
-        ignore_index=dataset.ignore_index,
-        config=config,
-        stride=model_config.output_stride,
-    )
+    learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
+    bands = dataset.check((*learnt_from, "val"))
+    sampler = _open_sampler(dataset, config, stride=model_config.output_stride)
     model_config = dataclasses.replace(
         model_config, num_classes=len(dataset.class_names), in_bands=bands
     )
@@ -165,7 +163,8 @@ def train(
     for batch in sampler.batches(run.step):
         if run.step >= run.steps:
             break
-        loss = run.train_step(batch, folder)
+        with _advice_where_memory_ends(run.step, config):
+            loss = run.train_step(batch, folder)
         log.write("loss", run.step, loss)
         log.write("lr", run.step, run.rate)
         progress.on_step(run.step, run.steps, loss)
@@ -259,7 +258,7 @@ class _Run:
             freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
 
         images = batch.images.to(self._device, memory_format=torch.channels_last)
-        masks = batch.masks.to(self._device)
+        masks = self._labels(batch)
         segments = None if batch.segments is None else batch.segments.to(self._device)
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
@@ -280,6 +279,24 @@ class _Run:
         update_average(self._average, self._model, decay=decay)
         self.step += 1
         return float(loss.item())
+
+    @torch.no_grad()
+    def _labels(self, batch: Batch) -> Tensor:
+        """Returns the masks; the weight average labels crops without any where it is sure.
+
+        A mean teacher (arXiv:1703.01780) that sees the crop as it is, while the network sees it
+        changed in exposure and colour (FixMatch, arXiv:2001.07685).
+        """
+        masks = batch.masks.to(self._device)
+        if batch.plain is None:
+            return masks
+        logits = self._average(batch.plain.to(self._device, memory_format=torch.channels_last))
+        size = (masks.shape[-2], masks.shape[-1])
+        enlarged = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+        confidence, ids = enlarged.softmax(1).max(1)
+        ids[confidence < self._config.sure] = self._spec.ignore_index
+        masks[-len(ids) :] = ids
+        return masks
 
     def validate(self, dataset: DatasetFolder, log: RunLog, progress: Progress) -> dict[str, Any]:
         """Measures the weight average on "val" and saves it where it is the best so far."""
@@ -411,14 +428,32 @@ def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler)
     )
 
 
-def _check_depth(samples: Sequence[Sample], dataset: DatasetFolder) -> None:
-    """Refuses images that the runtime could not segment in the end."""
-    for sample in samples:
-        if sample.image.dtype != np.uint8:
+def _open_sampler(dataset: DatasetFolder, config: TrainConfig, *, stride: int) -> CropSampler:
+    """Reads the images to learn from.
+
+    Raises:
+        InputError: They are of a type that the runtime could not segment in the end.
+    """
+    samples = [dataset.load(stem) for stem in dataset.stems("train")]
+    extra = dataset.stems(UNLABELLED) if config.unlabelled_crops else ()
+    unlabelled = [dataset.load_image(stem) for stem in extra]
+    images = {sample.stem: sample.image for sample in samples} | dict(
+        zip(extra, unlabelled, strict=True)
+    )
+    for stem, image in images.items():
+        if image.dtype != np.uint8:
             raise InputError(
-                f"{dataset.image_paths[sample.stem]} is {sample.image.dtype}; this version trains "
+                f"{dataset.image_paths[stem]} is {image.dtype}; this version trains "
                 "on 8-bit images: scale the bands to 0..255"
             )
+    return CropSampler(
+        samples,
+        dataset.class_names,
+        ignore_index=dataset.ignore_index,
+        config=config,
+        unlabelled=unlabelled,
+        stride=stride,
+    )
 
 
 @torch.no_grad()
@@ -440,6 +475,21 @@ def _check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, p
             f"{path} is of a run of another configuration ({details}); "
             "use the old settings to resume it, or another folder"
         )
+
+
+@contextmanager
+def _advice_where_memory_ends(step: int, config: TrainConfig) -> Iterator[None]:
+    """Says what to lower; torch's own message tells bytes."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        side, count = config.crop_px, config.batch_size + config.unlabelled_crops
+        raise TrainingError(
+            f"memory ran out at step {step} with {count} crops of {side} x {side} px; lower "
+            f"--batch-size or --crop (half of it takes a quarter), or take a smaller --model"
+        ) from error
 
 
 def _save_batch(folder: Path, images: Tensor, masks: Tensor) -> None:
