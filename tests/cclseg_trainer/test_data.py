@@ -32,7 +32,7 @@ def _coded_sample(height=150, width=200, bands=3, dtype=np.uint8):
 
 @pytest.mark.parametrize("bands", [1, 3, 6])
 def test_labels_follow_the_pixels_through_every_warp(bands):
-    sampler = _sampler([_coded_sample(bands=bands)])
+    sampler = _sampler([_coded_sample(600, 800, bands=bands)])
     for index in range(20):
         image, mask = sampler.crop(0, index)
         assert image.shape == (bands, 64, 64)

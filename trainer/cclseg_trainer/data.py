@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -20,6 +21,7 @@ from cclseg.errors import InputError
 from cclseg.virtual import CLASS_NAMES as VIRTUAL_CLASSES
 from cclseg.virtual import random_crop
 
+from .bands import in_fours
 from .mixing import class_mix, mosaic, paste_components
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from .mixing import Crop
 
 _PLACES_PER_CLASS = 4096  # remembered places of each class in each image
-_WARP_CHANNELS = 4  # the most that cv2.warpAffine takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,24 +338,27 @@ def _pyramid(sample: Sample) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     while min(levels[-1][1].shape) >= 256:
         image, mask = levels[-1]
         height, width = mask.shape[0] // 2, mask.shape[1] // 2
-        halved = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        levels.append((halved.reshape(height, width, -1), mask[: 2 * height : 2, : 2 * width : 2]))
+        halved = in_fours(image, partial(_shrunk, size_wh=(width, height)))
+        levels.append((halved, mask[: 2 * height : 2, : 2 * width : 2]))
     return levels
+
+
+def _shrunk(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
 
 
 def _warp(image: NDArray[Any], affine: NDArray[np.float64], size: int) -> NDArray[Any]:
     """Warps any number of bands; ``affine`` maps crop pixels to image pixels."""
-    parts = [
-        cv2.warpAffine(
-            np.ascontiguousarray(image[:, :, first : first + _WARP_CHANNELS]),
+    return in_fours(
+        image,
+        lambda bands: cv2.warpAffine(
+            bands,
             affine,
             (size, size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
-        ).reshape(size, size, -1)
-        for first in range(0, image.shape[2], _WARP_CHANNELS)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        ),
+    )
 
 
 def _class_places(mask: NDArray[Any], num_classes: int) -> list[NDArray[np.intp]]:

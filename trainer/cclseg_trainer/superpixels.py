@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from skimage.segmentation import slic
 
+from .bands import in_fours
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -29,8 +31,9 @@ def superpixels(values: NDArray[np.float32], *, size_hw: tuple[int, int]) -> NDA
         (2, h, w) int64 ids, from 0 on at each scale.
     """
     height, width = size_hw
-    small = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
-    small = small.reshape(height, width, -1)
+    small = in_fours(
+        values, lambda bands: cv2.resize(bands, (width, height), interpolation=cv2.INTER_AREA)
+    )
     scales = [
         slic(
             small,
