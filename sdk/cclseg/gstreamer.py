@@ -20,6 +20,18 @@ from .errors import MissingDependencyError
 _LAUNCHER, _INSPECTOR = "gst-launch-1.0", "gst-inspect-1.0"
 _REMEMBERED_BYTES = 1 << 14
 
+_PACKAGES = {
+    "gstreamer1.0-plugins-bad": ("gdppay", "gdpdepay", "h264parse", "openh264enc"),
+    "gstreamer1.0-plugins-base": ("decodebin", "videoconvert"),
+    "gstreamer1.0-plugins-good": (
+        "mp4mux", "rtph264pay", "rtpjitterbuffer", "rtspsrc", "udpsink", "udpsrc", "v4l2src",
+    ),
+    "gstreamer1.0-plugins-ugly": ("x264enc",),
+    "gstreamer1.0-rtsp": ("rtspclientsink",),
+    "nvidia-l4t-gstreamer (on a Jetson)": ("nvarguscamerasrc", "nvv4l2h264enc", "nvvidconv"),
+}  # fmt: skip
+"""Elements by the Debian package that brings them."""
+
 
 class Pipeline:
     """A running pipeline.
@@ -101,3 +113,10 @@ def has_element(name: str) -> bool:
     if shutil.which(_INSPECTOR) is None or shutil.which(_LAUNCHER) is None:
         return False
     return subprocess.run([_INSPECTOR, "--exists", name], check=False).returncode == 0
+
+
+def missing_element(name: str) -> str:
+    """Says that an element is missing and what brings it."""
+    package = next((package for package, names in _PACKAGES.items() if name in names), None)
+    advice = f"apt install {package}" if package else "install the plug-in that brings it"
+    return f"GStreamer has no element '{name}'; {advice}"

@@ -27,12 +27,12 @@ def require_gstreamer():
             pytest.skip(f"GStreamer has no element {element}", allow_module_level=True)
 
 
-def until(condition):
+def until(condition, *, every_s=0.01):
     """Waits for something that another thread or process brings about."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def free_port(kind=socket.SOCK_STREAM):
@@ -88,8 +88,11 @@ class Link:
 class RtspServer:
     """A real RTSP server on a port of its own, which may be killed, frozen and started again."""
 
-    def __init__(self, *, loss=0.0, address="127.0.0.1", within=()):
-        """Serves from an address, run by a command such as one that enters a namespace."""
+    def __init__(self, *, loss=0.0, address="127.0.0.1", within=(), folder=None, port=None):
+        """Serves from an address, run by a command such as one that enters a namespace.
+
+        With a folder it also takes streams, at ``taken_url``, and writes their pictures there.
+        """
         if (
             shutil.which(SYSTEM_PYTHON) is None
             or subprocess.run(
@@ -97,9 +100,11 @@ class RtspServer:
             ).returncode
         ):
             pytest.skip("the RTSP server (gir1.2-gst-rtsp-server-1.0, python3-gi) is not installed")
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"rtsp://{address}:{self.port}/live"
+        self.taken_url = f"rtsp://{address}:{self.port}/taken"
         self._command = [*within, SYSTEM_PYTHON, str(SERVER), address, str(self.port), str(loss)]
+        self._command += [str(folder)] if folder is not None else []
         self._process = None
 
     def start(self):

@@ -34,6 +34,8 @@ class FolderSink(Sink):
         ...         sink.write(out.frame, out)
     """
 
+    target: Path
+
     def __init__(self, folder: Path, *, kind: Kind) -> None:
         self.target = make_folder(folder)
         self._kind: Kind = kind
@@ -45,6 +47,8 @@ class FolderSink(Sink):
 
 class FileSink(Sink):
     """One image file, for a source of one frame."""
+
+    target: Path
 
     def __init__(self, path: Path, *, kind: Kind) -> None:
         make_folder(path.parent)

@@ -31,6 +31,8 @@ class LinesSink(Sink):
         ...         sink.write(out.frame, out)
     """
 
+    target: Path
+
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
         self.target = path

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult
 
 from ..errors import SourceError
 from ..gstreamer import has_element
-from .options import one_of, read_options, size, whole
+from ..stream_texts import location_of, one_of, size, split_text, whole, without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,11 @@ def pipeline_for(text: str) -> GstPipeline:
 
 
 def _rtsp(text: str) -> GstPipeline:
-    url, options = _split(text, {"latency_ms": whole, "transport": one_of("tcp", "udp")})
+    url, options = split_text(text, {"latency_ms": whole, "transport": one_of("tcp", "udp")})
     host = _host(text, url)
-    # Percent signs stay: they are the user's own escapes.
-    location = quote(text.partition("#")[0], safe=":/?&=%@[],;+~-._")
     words = (
         "rtspsrc",
-        f"location={location}",
+        f"location={location_of(text)}",
         f"latency={options.get('latency_ms', 100)}",
         f"protocols={options.get('transport', 'tcp')}",
         "drop-on-latency=true",
@@ -76,7 +74,7 @@ def _rtsp(text: str) -> GstPipeline:
 
 
 def _rtp(text: str) -> GstPipeline:
-    url, options = _split(
+    url, options = split_text(
         text, {"codec": one_of("h264", "h265", "jpeg"), "payload": whole, "latency_ms": whole}
     )
     codec = options.get("codec", "h264").upper()
@@ -99,7 +97,7 @@ def _rtp(text: str) -> GstPipeline:
 
 
 def _udp(text: str) -> GstPipeline:
-    url, _ = _split(text, {})
+    url, _ = split_text(text, {})
     address, port = _address(text, url)
     words = ("udpsrc", f"address={address}", f"port={port}", *_link("decodebin"))
     return GstPipeline((*words, *_to_bgr()), name=f"udp_{port}")
@@ -107,7 +105,7 @@ def _udp(text: str) -> GstPipeline:
 
 def _v4l2(text: str) -> GstPipeline:
     formats = {"raw": "video/x-raw", "jpeg": "image/jpeg", "h264": "video/x-h264"}
-    url, options = _split(text, {"size": size, "fps": whole, "format": one_of(*formats)})
+    url, options = split_text(text, {"size": size, "fps": whole, "format": one_of(*formats)})
     device = f"/dev/video{url.netloc}" if url.netloc.isdecimal() else url.path
     if not re.fullmatch(r"/dev/[\w./:+-]+", device) or ".." in device:
         raise SourceError(f"{text}: '{url.netloc}{url.path}' is no camera; expected v4l2://0")
@@ -119,7 +117,7 @@ def _v4l2(text: str) -> GstPipeline:
 
 
 def _csi(text: str) -> GstPipeline:
-    url, options = _split(text, {"size": size, "fps": whole, "flip": whole})
+    url, options = split_text(text, {"size": size, "fps": whole, "flip": whole})
     if not url.netloc.isdecimal() or options.get("flip", 0) > 7:
         raise SourceError(f"{text} is no CSI camera; expected csi://0, with flip= from 0 to 7")
     caps = _caps("video/x-raw(memory:NVMM)", {"size": (720, 1280), "fps": 30} | options)
@@ -158,22 +156,9 @@ _BUILDERS: dict[str, Callable[[str], GstPipeline]] = {
 LIVE_SCHEMES = frozenset(_BUILDERS)
 
 
-def _split(
-    text: str, readers: dict[str, Callable[[str], Any]]
-) -> tuple[SplitResult, dict[str, Any]]:
-    """Splits a text into its address and its options."""
-    address, _, options = text.partition("#")
-    try:
-        url = urlsplit(address)
-        _ = url.port  # raises for what is no port
-    except ValueError as error:
-        raise SourceError(f"{_without_password(text)} cannot be read: {error}") from error
-    return url, read_options(_without_password(text), options, readers)
-
-
 def _host(text: str, url: SplitResult) -> str:
     if not url.hostname:
-        raise SourceError(f"{_without_password(text)} names no host; expected {url.scheme}://HOST")
+        raise SourceError(f"{without_password(text)} names no host; expected {url.scheme}://HOST")
     return url.hostname
 
 
@@ -188,10 +173,6 @@ def _address(text: str, url: SplitResult) -> tuple[str, int]:
     if not url.port:
         raise SourceError(f"{text} names no port; expected {url.scheme}://{address}:PORT")
     return str(address), url.port
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", text)
 
 
 def _caps(media: str, options: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SourceError
 from ..gdp import GdpReader
-from ..gstreamer import Pipeline
+from ..gstreamer import Pipeline, missing_element
 from .live import DisconnectedError, EndOfStream
 
 if TYPE_CHECKING:
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 _PIPE_BYTES = 1 << 20
 _LEAVE_AFTER_S = 2.0
-
-_PACKAGES = {
-    "gdppay": "gstreamer1.0-plugins-bad",
-    "rtspsrc": "gstreamer1.0-plugins-good",
-    "udpsrc": "gstreamer1.0-plugins-good",
-    "v4l2src": "gstreamer1.0-plugins-good",
-    "rtpjitterbuffer": "gstreamer1.0-plugins-good",
-    "videoconvert": "gstreamer1.0-plugins-base",
-    "decodebin": "gstreamer1.0-plugins-base",
-    "nvarguscamerasrc": "nvidia-l4t-gstreamer (on a Jetson)",
-    "nvvidconv": "nvidia-l4t-gstreamer (on a Jetson)",
-}
 
 
 class GstProcess:
@@ -85,9 +73,7 @@ class GstProcess:
         text = self._pipeline.said()
         missing = re.search(r'no element "([^"]+)"', text)
         if missing:
-            package = _PACKAGES.get(missing[1])
-            advice = f"apt install {package}" if package else "install the plug-in that brings it"
-            return SourceError(f"GStreamer has no element '{missing[1]}'; {advice}")
+            return SourceError(missing_element(missing[1]))
         wrong = re.search(r"erroneous pipeline: (.+)", text)
         if wrong:
             return SourceError(
