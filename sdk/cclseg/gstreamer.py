@@ -12,13 +12,14 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from .errors import MissingDependencyError
 
 _LAUNCHER, _INSPECTOR = "gst-launch-1.0", "gst-inspect-1.0"
 _REMEMBERED_BYTES = 1 << 14
+_RANKS = "GST_PLUGIN_FEATURE_RANK"
 
 _PACKAGES = {
     "gstreamer1.0-plugins-bad": ("gdppay", "gdpdepay", "h264parse", "openh264enc"),
@@ -41,13 +42,20 @@ class Pipeline:
         descriptors: Open files that its elements read and write by their numbers.
         dies_with_us: Kill it when this process ends, however that happens. It must then be closed
             by the thread that made it, because the end of that thread kills it too.
+        ranks: Ranks of elements by name, from which ``decodebin`` chooses; those that are not
+            installed are passed over. Ranks in the environment (GST_PLUGIN_FEATURE_RANK) go first.
 
     Raises:
         MissingDependencyError: GStreamer is not installed.
     """
 
     def __init__(
-        self, words: Sequence[str], *, descriptors: Sequence[int], dies_with_us: bool = False
+        self,
+        words: Sequence[str],
+        *,
+        descriptors: Sequence[int],
+        dies_with_us: bool = False,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
         if shutil.which(_LAUNCHER) is None:
             raise MissingDependencyError(
@@ -63,7 +71,7 @@ class Pipeline:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=tuple(descriptors),
-            env=os.environ | {"LC_ALL": "C"},
+            env=os.environ | {"LC_ALL": "C", _RANKS: _with_own_ranks(ranks or {})},
             # Ctrl-C in a terminal is for us; the pipeline goes on until it is ended.
             start_new_session=True,
         )
@@ -105,6 +113,12 @@ class Pipeline:
             self._child.wait()
         self.said()
         self._errors.close()
+
+
+def _with_own_ranks(ranks: Mapping[str, int]) -> str:
+    """Puts ranks before those of the environment: of two, GStreamer takes the last."""
+    own = [f"{name}:{rank}" for name, rank in ranks.items()]
+    return ",".join([*own, *filter(None, [os.environ.get(_RANKS)])])
 
 
 @lru_cache(maxsize=32)

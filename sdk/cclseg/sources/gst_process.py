@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import SourceError
@@ -26,18 +26,21 @@ class GstProcess:
 
     Args:
         words: The pipeline up to its decoded frames, one argument each; no shell reads them.
+        ranks: See :class:`~cclseg.gstreamer.Pipeline`.
 
     Raises:
         MissingDependencyError: GStreamer is not installed.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], ranks: Mapping[str, int] | None = None) -> None:
         self._frames, theirs = os.pipe()
         try:
             with contextlib.suppress(OSError):  # a smaller pipe only costs more calls
                 fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             tail = ("!", "gdppay", "!", "fdsink", f"fd={theirs}", "sync=false")
-            self._pipeline = Pipeline((*words, *tail), descriptors=[theirs], dies_with_us=True)
+            self._pipeline = Pipeline(
+                (*words, *tail), descriptors=[theirs], dies_with_us=True, ranks=ranks
+            )
         except BaseException:
             os.close(self._frames)
             raise
