@@ -102,7 +102,7 @@ def clock(tmp_path):
         "FAKETIME_CACHE_DURATION": "1",  # seconds until it looks again
         # Its substitute for waits, made for old C libraries, comes late by seconds in new ones.
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-        "DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
 
 
