@@ -129,6 +129,19 @@ def has_element(name: str) -> bool:
     return subprocess.run([_INSPECTOR, "--exists", name], check=False).returncode == 0
 
 
+def elements_in(words: Sequence[str]) -> list[str]:
+    """Returns the elements among the words of a pipeline, which may begin with ``!``.
+
+    Formats, such as ``video/x-raw,format=BGR``, are none.
+    """
+    before = ("!", *words)
+    return [
+        word
+        for left, word in zip(before, words, strict=False)
+        if left == "!" and word != "!" and "/" not in word
+    ]
+
+
 def missing_element(name: str) -> str:
     """Says that an element is missing and what brings it."""
     package = next((package for package, names in _PACKAGES.items() if name in names), None)

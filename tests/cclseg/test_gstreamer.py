@@ -8,7 +8,7 @@ import pytest
 
 from cclseg import open_source
 from cclseg.errors import MissingDependencyError
-from cclseg.gstreamer import Pipeline, has_element
+from cclseg.gstreamer import Pipeline, elements_in, has_element
 
 needs_gstreamer = pytest.mark.skipif(
     shutil.which("gst-launch-1.0") is None, reason="GStreamer (gst-launch-1.0) is not installed"
@@ -32,6 +32,11 @@ def test_without_it_a_camera_is_refused_with_the_packages_to_install(without_gst
 
 def test_without_it_there_are_no_elements(without_gstreamer):
     assert not has_element("videoconvert")
+
+
+def test_the_elements_among_the_words_of_a_pipeline():
+    words = ["!", "video/x-raw,format=I420", "!", "x264enc", "bitrate=9", "!", "udpsink", "port=1"]
+    assert elements_in(words) == elements_in(words[1:]) == ["x264enc", "udpsink"]
 
 
 @needs_gstreamer

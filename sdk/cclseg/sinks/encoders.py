@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InputError, MissingDependencyError, SinkError
-from ..gstreamer import has_element
+from ..gstreamer import elements_in, has_element
 from .picture_pipe import PicturePipe
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def _h264_element() -> str | None:
     """Returns GStreamer's element that encodes H.264 on this machine, if there is one."""
     if not all(has_element(name) for name in _REQUIRED):
         return None
-    return next((name for name in _H264 if has_element(name)), None)
+    usable = (name for name, words in _H264.items() if all(map(has_element, elements_in(words))))
+    return next(usable, None)
 
 
 def _h264_encoder(path: Path, size_hw: tuple[int, int], *, fps: float, element: str) -> PicturePipe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, SinkError
-from ..gstreamer import missing_element
+from ..gstreamer import elements_in, missing_element
 from ..stream_texts import location_of, one_of, split_text, whole, without_password
 
 _BITRATE_KBPS = 4000
@@ -72,9 +72,10 @@ def output_for(text: str, *, fps: float, has: Callable[[str], bool]) -> GstOutpu
         SinkError: GStreamer or an element is missing; the message names the package.
     """
     sender, options = _SENDERS[text.partition(":")[0]](text)
-    elements = [word for before, word in zip(("!", *sender), sender, strict=False) if before == "!"]
-    missing = next((name for name in (*_REQUIRED, *elements) if not has(name)), None)
-    encoder = next((name for name in _ENCODERS if has(name)), None)
+    missing = next((name for name in (*_REQUIRED, *elements_in(sender)) if not has(name)), None)
+    # DeepStream brings the encoder of a Jetson to desktops, without what stands before it.
+    usable = (name for name in _ENCODERS if all(map(has, elements_in(_ENCODERS[name].split()))))
+    encoder = next(usable, None)
     if missing or encoder is None:
         reason = missing_element(missing or "x264enc")
         raise SinkError(f"{without_password(text)} cannot be sent to: {reason}")
@@ -112,5 +113,3 @@ def _rtsp(text: str) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 
 _SENDERS = {"rtp": _rtp, "rtsp": _rtsp, "rtsps": _rtsp}
-
-OUTPUT_SCHEMES = frozenset(_SENDERS)

@@ -35,9 +35,13 @@ def test_rtsp_and_its_password():
 
 
 def test_the_encoder_of_a_jetson_is_taken_where_it_is():
-    words = output("rtp://h:1", fps=30, elements=DESKTOP | {"nvv4l2h264enc"}).words
+    words = output("rtp://h:1", fps=30, elements=DESKTOP | {"nvv4l2h264enc", "nvvidconv"}).words
     assert {"nvvidconv", "nvv4l2h264enc", "bitrate=4000000", "iframeinterval=60"} <= set(words)
     assert "x264enc" not in words
+
+
+def test_but_not_where_it_lacks_its_converter():
+    assert output("rtp://h:1", elements=DESKTOP | {"nvv4l2h264enc"}).encoder == "x264enc"
 
 
 def test_another_encoder_does_as_well():
