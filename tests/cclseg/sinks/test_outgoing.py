@@ -2,17 +2,18 @@
 
 import dataclasses
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from contracts import item
+from leftovers import no_new_threads
 from streaming import PATIENCE_S, RtspServer, free_port, require_gstreamer, until
 
 from cclseg import open_sink, open_source
@@ -27,11 +28,9 @@ needs_rtsp = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_behind():
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    yield
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
+def _no_thread_stays_behind():
+    with no_new_threads():
+        yield
 
 
 class Receiver:
@@ -94,10 +93,14 @@ class TestRtp:
             send_until(sink, lambda: len(receiver.frames) >= 10, *items)
         assert {frame.shape for frame in receiver.frames} == {(32, 98, 3)}
 
-    def test_nobody_has_to_listen(self):
-        with open_sink(f"rtp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}") as sink:
-            for index in range(20):
-                sink.write(*item(index))
+    def test_nobody_has_to_listen_and_no_descriptor_stays_open(self):
+        files = []
+        for _ in range(3):
+            with open_sink(f"rtp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}") as sink:
+                for index in range(20):
+                    sink.write(*item(index))
+            files.append(len(list(Path("/proc/self/fd").iterdir())))
+        assert files[2] <= files[0]
 
 
 @needs_rtsp
