@@ -45,15 +45,20 @@ def free_port(kind=socket.SOCK_STREAM):
 class Link:
     """A network cable to a namespace of its own, which can be cut."""
 
-    ours, theirs = "10.213.77.1", "10.213.77.2"
+    def __init__(self):
+        number = os.getpid()
+        self._name = f"ccl{number}"
+        net = f"10.{200 + number // 256 % 50}.{number % 256}"  # of this process alone
+        self.ours, self.theirs = f"{net}.1", f"{net}.2"
 
     def __enter__(self):
-        self._name = f"ccl{os.getpid()}"
+        if shutil.which("ip") is None:
+            pytest.skip("the program ip (iproute2) is not installed")
         holder = ["unshare", "--net", "sh", "-c", "echo ready && exec sleep 1000"]
         self._holder = subprocess.Popen(
             holder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        if self._holder.stdout.readline() != "ready\n" or shutil.which("ip") is None:
+        if self._holder.stdout.readline() != "ready\n":
             self.__exit__()
             pytest.skip("this machine lets us have no network namespace")
         self.within = ["nsenter", "--target", str(self._holder.pid), "--net"]
@@ -81,7 +86,8 @@ class Link:
         return subprocess.run(command, check=check, capture_output=True, text=True)
 
     def __exit__(self, *_):
-        self._holder.kill()  # the cable goes with the namespace
+        self._ip("link", "del", self._name, check=False)  # the namespace itself takes its time
+        self._holder.kill()
         self._holder.communicate()
 
 
