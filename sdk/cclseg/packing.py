@@ -26,13 +26,16 @@ class Network:
 
     Attributes:
         spec: What it takes and gives.
-        infer: (N, C, H, W) float32 to logits of its own; may be called by any thread.
+        submit: Starts it on (N, C, H, W) float32 and returns what waits for logits of its own; any
+            thread may call both.
         tiles_per_call: Number of tiles at which it runs fastest.
+        calls_in_flight: Number of calls whose work overlaps.
     """
 
     spec: ModelSpec
-    infer: Callable[[FloatArray], FloatArray]
+    submit: Callable[[FloatArray], Callable[[], FloatArray]]
     tiles_per_call: int
+    calls_in_flight: int = 1
 
 
 @dataclass(frozen=True, slots=True)

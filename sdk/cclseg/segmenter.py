@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -155,7 +155,7 @@ class Segmenter(Closing):
                 for tile, corner in zip(tiles, group, strict=True):
                     self._cutter.cut(corner, tile)
             with assembly.timer.stage("infer"):
-                logits = self._infer(tiles)
+                logits = self._submit(tiles)()
             for index, tile_logits in enumerate(logits, start=first):
                 assembly.add(index, tile_logits)
         result = assembly.segmentation()
@@ -200,13 +200,20 @@ class Segmenter(Closing):
             raise InputError("the stream has no sources; give at least one")
         sources = {name: open_source(one, on_event=on_event) for name, one in named.items()}
         opened = [one for name, one in sources.items() if one is not named[name]]
-        network = Network(self.spec, self._infer, self._backend.tiles_per_call)
+        backend = self._backend
+        network = Network(self.spec, self._submit, backend.tiles_per_call, backend.calls_in_flight)
         return Stream(network, sources, policy=policy, on_error=on_error, to_close=opened)
 
-    def _infer(self, tiles: FloatArray) -> FloatArray:
-        """Runs the network for whichever thread asks; the logits are the caller's own."""
+    def _submit(self, tiles: FloatArray) -> Callable[[], FloatArray]:
+        """Starts the network for whichever thread asks; what it returns waits for the logits."""
         with self._inferring:
-            return np.array(self._backend.infer(tiles))
+            collect = self._backend.submit(tiles)
+
+        def collect_alone() -> FloatArray:
+            with self._inferring:
+                return collect()
+
+        return collect_alone
 
     def close(self) -> None:
         """Frees the network. May be called twice."""

@@ -12,17 +12,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import CclsegError, InputError
 from .handover import Channel, Lane, Lanes
-from .packing import Computed, End, Job, Network, Packer
+from .packing import Computed, End, Group, Job, Network, Packer, Places
 from .tiled import Assembly, TileCutter
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .frame import FloatArray, Frame
     from .result import Segmentation
     from .sources import OnFrameError, Source
 
@@ -57,6 +58,15 @@ class _Captured:
     feed: int
     frame: Frame
     decode_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A call of the network on its way."""
+
+    places: Places
+    collect: Callable[[], FloatArray]
+    start_ns: int
 
 
 _Result: TypeAlias = "Segmentation | End"
@@ -230,22 +240,35 @@ class Stages:
             hear(item.frame.path.name if item.frame.path else item.frame.name, error)
 
     def _infer(self) -> None:
-        while taken := self._packer.groups.take():
-            group = taken[0]
-            if isinstance(group, End):
-                self._computed.put(group)
-                continue
-            start_ns = time.perf_counter_ns()
-            logits = self._network.infer(group.tiles)
-            tile_ms = (time.perf_counter_ns() - start_ns) / 1e6 / len(group.places)
-            self._packer.give_back(group.buffer)
-            for job, _ in group.places:
-                job.assembly.timer.add("infer", tile_ms)
-                job.to_infer -= 1
-                if not job.to_infer:
-                    self._permits.put(None)
-            self._computed.put((group.places, logits))
+        """Starts groups and hands their logits on in order.
+
+        While one is computed, the next is started where it waits already and the network can.
+        """
+        on_the_way: deque[_Started] = deque()
+        while (taken := self._packer.groups.take(wait=not on_the_way)) or on_the_way:
+            item = taken[0] if taken else None
+            if isinstance(item, Group):
+                start_ns = time.perf_counter_ns()
+                collect = self._network.submit(item.tiles)
+                on_the_way.append(_Started(item.places, collect, start_ns))
+                self._packer.give_back(item.buffer)
+            if item is None or len(on_the_way) == self._network.calls_in_flight:
+                self._collect(on_the_way.popleft())
+            if isinstance(item, End):
+                while on_the_way:
+                    self._collect(on_the_way.popleft())
+                self._computed.put(item)
         self._computed.close()
+
+    def _collect(self, started: _Started) -> None:
+        logits = started.collect()
+        elapsed_ms = (time.perf_counter_ns() - started.start_ns) / 1e6
+        for job, _ in started.places:
+            job.assembly.timer.add("infer", elapsed_ms / len(started.places))
+            job.to_infer -= 1
+            if not job.to_infer:
+                self._permits.put(None)
+        self._computed.put((started.places, logits))
 
     def _finish(self) -> None:
         while taken := self._computed.take():
