@@ -14,6 +14,7 @@ import numpy as np
 
 from .backends.choose import open_vetted
 from .closing import Closing
+from .device_frames import DeviceFrames
 from .errors import InputError
 from .models import find_model
 from .onnx_file import read_onnx, spec_of
@@ -26,7 +27,7 @@ from .trust import vetted
 
 if TYPE_CHECKING:
     from .backends.base import Backend
-    from .frame import ChannelOrder, FloatArray, Image
+    from .frame import ChannelOrder, FloatArray, ImageLike
     from .result import Segmentation
     from .sources import OnFrameError
     from .sources.live import OnEvent
@@ -118,6 +119,8 @@ class Segmenter(Closing):
             (self._backend.tiles_per_call, len(self.spec.bands), *self.spec.input_hw), np.float32
         )
         self._inferring = threading.Lock()  # streams run the network in threads of their own
+        on_gpu = backend.on_gpu
+        self._device_frames = None if on_gpu is None else DeviceFrames(on_gpu, self.spec)
 
     @property
     def backend(self) -> str:
@@ -129,11 +132,13 @@ class Segmenter(Closing):
         """Where the network runs."""
         return self._backend.device
 
-    def __call__(self, frame: Image, *, channels: ChannelOrder | None = None) -> Segmentation:
+    def __call__(self, frame: ImageLike, *, channels: ChannelOrder | None = None) -> Segmentation:
         """Segments one frame.
 
         Args:
-            frame: (H, W, C) uint8, C-contiguous or not; three channels in OpenCV order (BGR).
+            frame: (H, W, C) uint8, C-contiguous or not; three channels in OpenCV order (BGR). An
+                array of numpy or of another library (torch, CuPy, pycuda, JAX), and with a network
+                on a GPU also one in its memory, which stays there.
             channels: Order of the frame's last axis where it is another: "rgb", or "bands" for
                 the order of ``spec.bands``.
 
@@ -144,6 +149,8 @@ class Segmenter(Closing):
             InputError: The frame does not fit the network; says what to do.
             BackendError: The library failed.
         """
+        if self._device_frames is not None:
+            return self._submit_frame(frame, channels=channels)()
         start_ns = time.perf_counter_ns()
         plan = self._cutter.load(frame, channels=channels)
         assembly = Assembly(plan, self.spec)
@@ -210,6 +217,20 @@ class Segmenter(Closing):
             collect = self._backend.submit(tiles)
 
         def collect_alone() -> FloatArray:
+            with self._inferring:
+                return collect()
+
+        return collect_alone
+
+    def _submit_frame(
+        self, frame: ImageLike, *, channels: ChannelOrder | None = None
+    ) -> Callable[[], Segmentation]:
+        """Starts a whole frame on the GPU, for whichever thread asks, as :meth:`_submit` tiles."""
+        assert self._device_frames is not None
+        with self._inferring:
+            collect = self._device_frames.submit(frame, channels=channels)
+
+        def collect_alone() -> Segmentation:
             with self._inferring:
                 return collect()
 

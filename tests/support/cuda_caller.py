@@ -1,7 +1,7 @@
 """Owns a CUDA context, memory and a stream, and has the correlation computed in them.
 
-Started as ``cuda_caller.py ctypes|cuda-python|pycuda`` with the emulated driver on LD_LIBRARY_PATH, before
-anything loads another one. Prints one line where every result is that of the definition.
+Started as ``cuda_caller.py ctypes|cuda-python|pycuda`` with the emulated driver on LD_LIBRARY_PATH,
+before anything loads another one. Prints one line where every result is that of the definition.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_an_event_is_a_moment_of_its_stream(device):
     array_back = filled(device, 0)
     stream.download(address, array_back)
     stream.record(event)
-    with pytest.raises(CudaError, match="cuEventElapsedTime.* not ready"):
+    with pytest.raises(CudaError, match=r"cuEventElapsedTime.* not ready"):
         device.api.elapsed_ms(start, event)
     device.api.synchronize_event(event)
     assert array_back.all()
@@ -202,7 +202,7 @@ def test_a_copy_beyond_its_memory_is_an_error(device):
 
 
 def test_there_is_no_second_device():
-    with pytest.raises(CudaError, match="ordinal|device"):
+    with pytest.raises(CudaError, match=r"ordinal|device"):
         Device(1)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..frame import FloatArray
+    from ..gpu.network import DeviceNetwork
     from ..onnx_file import TensorInfo
     from ..spec import ModelSpec
 
@@ -34,6 +35,8 @@ class Backend(Closing, ABC):
         device: Where the network runs ("cpu").
         tiles_per_call: Number of tiles in one :meth:`infer` at which the library runs fastest.
         calls_in_flight: Number of :meth:`submit` whose work overlaps.
+        on_gpu: The network as :class:`~cclseg.device_frames.DeviceFrames` drives it without the
+            host in between, None where it cannot be.
         spec: What the network says of itself.
     """
 
@@ -42,6 +45,7 @@ class Backend(Closing, ABC):
     device: str = "cpu"
     tiles_per_call: int = 1
     calls_in_flight: int = 1
+    on_gpu: DeviceNetwork | None = None
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec

@@ -98,8 +98,7 @@ class BufferSet:
 
         The images may be reused at once. A call that is still on its way is waited for.
         """
-        if self.call is not None:
-            self.call.settle()
+        self.settle()
         count = len(images)
         # An engine may be built for no fewer: what the buffer holds from before goes along.
         batch = max(count, self._access.fewest_tiles)
@@ -112,16 +111,22 @@ class BufferSet:
         self.call = Call(self, count)
         return self.call
 
-    def infer(self, batch: int) -> None:
-        """Queues the inference of what lies at ``source`` alone.
+    def infer(self, count: int) -> None:
+        """Queues the inference of the tiles that lie at ``source``, without copies.
 
         Raises:
             BackendError: The library refused.
         """
+        batch = max(count, self._access.fewest_tiles)
         if batch not in self._runs:
             context = self._bound(self._context(batch))
             self._runs[batch] = _Run(self._access, context, self.stream)
         self._runs[batch].queue()
+
+    def settle(self) -> None:
+        """Waits for the call that is on its way."""
+        if self.call is not None:
+            self.call.settle()
 
     def wait(self, count: int) -> tuple[FloatArray, float]:
         """Waits for the call; returns its logits, the caller's own, and the device's time in ms."""
@@ -133,8 +138,7 @@ class BufferSet:
 
     def close(self) -> None:
         """Waits for what is on its way and drops the contexts."""
-        if self.call is not None:
-            self.call.settle()
+        self.settle()
         self._runs.clear()
 
     def _context(self, batch: int) -> Any:  # noqa: ANN401

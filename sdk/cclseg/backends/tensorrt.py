@@ -56,8 +56,9 @@ class TensorRtBackend(Backend):
         super().__init__(spec)
         self._engine: _Engine | None = engine
         self.device = f"cuda:{engine.device.index}"
-        self.tiles_per_call = engine.access.most_tiles
+        self.tiles_per_call = engine.tiles_per_call
         self.calls_in_flight = len(engine.sets)
+        self.on_gpu = engine
 
     @classmethod
     def open(
@@ -104,7 +105,7 @@ class TensorRtBackend(Backend):
     def close(self) -> None:
         """Frees the engine and its device memory. May be called twice."""
         if self._engine is not None:
-            engine, self._engine = self._engine, None
+            engine, self._engine, self.on_gpu = self._engine, None, None
             engine.close()
 
 
@@ -167,8 +168,12 @@ class _Engine:
         return engine
 
     def _access(
-        self, path: Path, library: ModuleType, engine: Any, spec: ModelSpec
-    ) -> EngineAccess:  # noqa: ANN401
+        self,
+        path: Path,
+        library: ModuleType,
+        engine: Any,  # noqa: ANN401
+        spec: ModelSpec,
+    ) -> EngineAccess:
         inputs, outputs = _tensors(library, engine)
         logits = check_interface(path, spec, inputs, outputs)
         # Of the only profile: smallest, usual and largest shape.
@@ -187,6 +192,10 @@ class _Engine:
             most_tiles=int(shapes[2][0]),
             said=self._said,
         )
+
+    @property
+    def tiles_per_call(self) -> int:
+        return self.access.most_tiles
 
     def start(self, images: FloatArray) -> Call:
         """Queues up to ``most_tiles`` tiles in the set whose turn it is."""

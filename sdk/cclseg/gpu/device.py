@@ -45,6 +45,7 @@ class Device(Closing):
         self.api = api or open_api()
         self._undo = contextlib.ExitStack()
         self._freeing: dict[int, contextlib.ExitStack] = {}
+        self.is_closed = False
         self.context: Context = self.api.current_context()
         self.is_adopted = self.context is not None
         if not self.is_adopted:
@@ -78,6 +79,25 @@ class Device(Closing):
         """Makes the context that of this thread, within the block; blocks may be nested."""
         with self.api.entered(self.context):
             yield
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """As :meth:`current`, for what may be asked after the device was closed.
+
+        Raises:
+            CudaError: It was.
+        """
+        self.check_open()
+        with self.current():
+            yield
+
+    def check_open(self) -> None:
+        """Raises CudaError once the device is closed."""
+        if self.is_closed:
+            raise CudaError(
+                "what was computed on the GPU is gone, because its segmenter is closed; read "
+                "masks, confidence and logits before that"
+            )
 
     def allocate(self, size_bytes: int) -> int:
         """Returns the address of new memory, which is freed with the device."""
@@ -125,6 +145,7 @@ class Device(Closing):
 
     def close(self) -> None:
         """Frees what was made here, the last first. May be called twice."""
+        self.is_closed = True
         freeing, self._freeing = self._freeing, {}
         if freeing:
             with self.current(), contextlib.ExitStack() as undo:
