@@ -73,7 +73,7 @@ class CudaPythonApi:
         _call("cuMemFreeHost", address)
 
     def create_stream(self) -> int:
-        return int(_call("cuStreamCreate", driver.CUstream_flags.CU_STREAMNON_BLOCKING))
+        return int(_call("cuStreamCreate", driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
 
     def destroy_stream(self, stream: int) -> None:
         _call("cuStreamDestroy", stream)
