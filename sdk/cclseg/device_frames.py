@@ -2,34 +2,30 @@
 
 One stream does it all, in order: upload (where the frame is not there already), tiles, network,
 blending, classes, download. Two sets of buffers let the copies of one frame run beside the
-computation of another. Nothing is allocated for a frame of the size of the one before, and the
-host waits once for each frame, when its result is asked for.
+computation of another. Nothing is allocated for a frame of a size seen lately, and the host waits
+once for each frame, when its result is asked for.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .gpu.arrays import DeviceArray, is_on_gpu, on_host, view_on_device
+from .device_results import SIZES_KEPT, Loan, ResultMemory, Results, Sizes
+from .gpu.arrays import is_on_gpu, on_host, view_on_device
 from .gpu.image_kernels import (
     DeviceImage,
     ImageKernels,
     ImageLaunch,
-    ResultType,
     TileTables,
     band_table,
     plan_blend,
     plan_normalise,
-    plan_result,
 )
 from .preprocess import channel_places, default_channels
-from .result import Segmentation
 from .tiled import check_frame
 from .tiling import TilePlan, plan_tiles
 
@@ -38,9 +34,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .frame import ChannelOrder, FloatArray, Image, ImageLike, Mask
+    from .frame import ChannelOrder, Image, ImageLike
     from .gpu.device import Device
     from .gpu.network import DeviceNetwork, DeviceSet
+    from .result import Segmentation
     from .spec import ModelSpec
 
 
@@ -60,7 +57,7 @@ class DeviceFrames:
         device = network.device
         with device.current():
             kernels = ImageKernels(device)
-            results = _Results(device, kernels, spec)
+            results = Results(device, kernels, spec)
             self._benches = [
                 _Bench(each, network.tiles_per_call, device, kernels, results, spec)
                 for each in network.sets
@@ -93,139 +90,6 @@ class DeviceFrames:
         return collect
 
 
-class DeviceSegmentation(Segmentation):
-    """A result whose mask lies on the host and on the GPU.
-
-    Logits and confidence are computed or fetched from the GPU on first use, as long as its
-    segmenter is open.
-
-    Attributes:
-        device_mask: The mask in device memory, for other libraries.
-    """
-
-    __slots__ = ("_find_confidence",)
-
-    def __init__(
-        self,
-        mask: Mask,
-        spec: ModelSpec,
-        *,
-        device_mask: DeviceArray,
-        logits: Callable[[], FloatArray],
-        confidence: Callable[[], FloatArray],
-        timing: dict[str, float],
-    ) -> None:
-        super().__init__(mask, logits, spec, timing=timing)
-        self.device_mask = device_mask
-        self._find_confidence = confidence
-
-    @property
-    def confidence(self) -> FloatArray:
-        """(H, W) float32 in [0, 1]: probability of each pixel's class; computed on first use."""
-        if self._confidence is None:
-            self._confidence = self._find_confidence()
-        return self._confidence
-
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """What the memory of a result depends on."""
-
-    canvas: tuple[int, int, int]
-    mask: tuple[int, int]
-
-
-@dataclass(slots=True)
-class _ResultMemory:
-    """Addresses of one result."""
-
-    sizes: _Sizes
-    canvas: int
-    mask: int
-    confidence: int
-
-
-class _Loan:
-    """Keeps the memory of a result from being used again while something refers to it."""
-
-    def __init__(self, memory: _ResultMemory) -> None:
-        self.memory = memory
-
-
-class _Results:
-    """The memory of results on the device: used again once nobody refers to a result."""
-
-    def __init__(self, device: Device, kernels: ImageKernels, spec: ModelSpec) -> None:
-        self.mask_type: ResultType = "uint8" if spec.num_classes <= 255 else "uint16"
-        self._device, self._kernels, self._spec = device, kernels, spec
-        self._idle: list[_ResultMemory] = []
-        self._reading, self._alone = device.stream(), threading.Lock()
-
-    def lend(self, sizes: _Sizes) -> _Loan:
-        """Returns memory for a result; of another size than before it is allocated."""
-        memory = self._fitting(sizes) or self._allocated(sizes)
-        loan = _Loan(memory)
-        # Without a call of the driver: the garbage collector runs in any thread.
-        weakref.finalize(loan, self._idle.append, memory).atexit = False
-        return loan
-
-    def _fitting(self, sizes: _Sizes) -> _ResultMemory | None:
-        while self._idle:
-            memory = self._idle.pop()
-            if memory.sizes == sizes:
-                return memory
-            for address in (memory.canvas, memory.mask, memory.confidence):
-                self._device.free(address)
-        return None
-
-    def _allocated(self, sizes: _Sizes) -> _ResultMemory:
-        pixels = int(np.prod(sizes.mask))
-        return _ResultMemory(
-            sizes,
-            canvas=self._device.allocate(4 * int(np.prod(sizes.canvas))),
-            mask=self._device.allocate(pixels * np.dtype(self.mask_type).itemsize),
-            confidence=self._device.allocate(4 * pixels),
-        )
-
-    def segmentation(
-        self, mask: NDArray[Any], loan: _Loan, *, timing: dict[str, float]
-    ) -> DeviceSegmentation:
-        """Returns a result whose parts on the device live as long as it."""
-        on_device = DeviceArray(
-            loan.memory.mask, mask.shape, mask.dtype, device=self._device, owner=loan
-        )
-
-        def logits() -> FloatArray:
-            return self._fetched(loan.memory.canvas, loan.memory.sizes.canvas)
-
-        def confidence() -> FloatArray:
-            with self._alone, self._device.opened():
-                self._kernels.queue(
-                    self.plan(loan.memory, loan.memory.confidence, "float32"),
-                    stream=self._reading.handle,
-                )
-            return self._fetched(loan.memory.confidence, loan.memory.sizes.mask)
-
-        return DeviceSegmentation(
-            mask, self._spec, device_mask=on_device, logits=logits, confidence=confidence,
-            timing=timing,
-        )  # fmt: skip
-
-    def plan(self, memory: _ResultMemory, target: int, dtype: ResultType) -> ImageLaunch:
-        """Plans classes or confidence of a result."""
-        return plan_result(
-            memory.canvas, memory.sizes.canvas, target, memory.sizes.mask,
-            stride=self._spec.output_stride, dtype=dtype,
-        )  # fmt: skip
-
-    def _fetched(self, address: int, shape: tuple[int, ...]) -> FloatArray:
-        values = np.empty(shape, np.float32)
-        with self._alone, self._device.opened():
-            self._reading.download(address, values)
-            self._reading.synchronize()
-        return values
-
-
 @dataclass(slots=True)
 class _Layout:
     """What a bench keeps for frames of one size.
@@ -256,7 +120,7 @@ class _Bench:
         tiles_per_call: int,
         device: Device,
         kernels: ImageKernels,
-        results: _Results,
+        results: Results,
         spec: ModelSpec,
     ) -> None:
         self._buffers, self._tiles_per_call = buffers, tiles_per_call
@@ -264,7 +128,7 @@ class _Bench:
         self._spec, self._stream = spec, buffers.stream
         self._produced, self._started, self._done = (device.event() for _ in range(3))
         self._bands: dict[tuple[int, ...], int] = {}
-        self._layout: _Layout | None = None
+        self._layouts: dict[tuple[int, int], _Layout] = {}
         self._on_its_way: _OnItsWay | None = None
 
     def start(self, frame: ImageLike, channels: ChannelOrder | None) -> Callable[[], Segmentation]:
@@ -276,7 +140,7 @@ class _Bench:
         image, layout, owner = self._placed(frame, channels)
         bands = self._bands_at(channel_places(self._spec, channels))
         plan = layout.plan
-        sizes = _Sizes((self._spec.num_classes, *plan.canvas_hw), plan.frame_hw)
+        sizes = Sizes((self._spec.num_classes, *plan.canvas_hw), plan.frame_hw)
         loan = self._results.lend(sizes)
         for first in range(0, len(plan.corners), self._tiles_per_call):
             count = min(self._tiles_per_call, len(plan.corners) - first)
@@ -316,7 +180,7 @@ class _Bench:
         self,
         image: DeviceImage,
         layout: _Layout,
-        memory: _ResultMemory,
+        memory: ResultMemory,
         *,
         bands: int,
         first: int,
@@ -348,12 +212,16 @@ class _Bench:
         return self._bands[places]
 
     def _laid_out(self, frame_hw: tuple[int, int]) -> _Layout:
-        """Returns what is kept for frames of a size, that of the last frame at no cost."""
-        if self._layout is not None and self._layout.plan.frame_hw == frame_hw:
-            return self._layout
-        if self._layout is not None:
-            for address in self._layout.owned:
-                self._device.free(address)
+        """Returns what is kept for frames of a size; that of a few sizes stays."""
+        if frame_hw not in self._layouts:
+            if len(self._layouts) == SIZES_KEPT:
+                oldest = self._layouts.pop(next(iter(self._layouts)))
+                for address in oldest.owned:
+                    self._device.free(address)
+            self._layouts[frame_hw] = self._new_layout(frame_hw)
+        return self._layouts[frame_hw]
+
+    def _new_layout(self, frame_hw: tuple[int, int]) -> _Layout:
         spec, device = self._spec, self._device
         plan = plan_tiles(frame_hw, spec.input_hw, overlap=spec.overlap, stride=spec.output_stride)
         tables = TileTables(
@@ -368,8 +236,7 @@ class _Bench:
         image = device.allocate(host_image.nbytes)
         owned = [tables.corners, tables.row_weights, tables.column_weights, image]
         owned += [host_image.ctypes.data, host_mask.ctypes.data]
-        self._layout = _Layout(plan, tables, image, host_image, host_mask, owned)
-        return self._layout
+        return _Layout(plan, tables, image, host_image, host_mask, owned)
 
     def _uploaded(self, array: NDArray[Any]) -> int:
         address = self._device.allocate(array.nbytes)
@@ -383,7 +250,7 @@ class _Bench:
             self._device.api.synchronize_event(self._done)
             return self._device.api.elapsed_ms(self._started, self._done)
 
-    def finished(self, mask: NDArray[Any], loan: _Loan, timing: dict[str, float]) -> Segmentation:
+    def finished(self, mask: NDArray[Any], loan: Loan, timing: dict[str, float]) -> Segmentation:
         return self._results.segmentation(mask.copy(), loan, timing=timing)
 
 
@@ -391,7 +258,7 @@ class _OnItsWay:
     """A frame whose classes are being computed."""
 
     def __init__(
-        self, bench: _Bench, mask: NDArray[Any], loan: _Loan, owner: object, host_ms: float
+        self, bench: _Bench, mask: NDArray[Any], loan: Loan, owner: object, host_ms: float
     ) -> None:
         self._bench, self._mask, self._loan = bench, mask, loan
         self._owner, self._host_ms = owner, host_ms

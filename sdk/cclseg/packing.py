@@ -12,7 +12,8 @@ from .handover import Channel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .frame import FloatArray, Frame
+    from .frame import FloatArray, Frame, Image
+    from .result import Segmentation
     from .spec import ModelSpec
     from .tiled import Assembly
 
@@ -30,12 +31,15 @@ class Network:
             thread may call both.
         tiles_per_call: Number of tiles at which it runs fastest.
         calls_in_flight: Number of calls whose work overlaps.
+        submit_frame: Starts it on a whole frame, where all the work is done on its device, and
+            returns what waits for the result; None where tiles are cut and blended by the host.
     """
 
     spec: ModelSpec
     submit: Callable[[FloatArray], Callable[[], FloatArray]]
     tiles_per_call: int
     calls_in_flight: int = 1
+    submit_frame: Callable[[Image], Callable[[], Segmentation]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from .backends.choose import open_vetted
 from .closing import Closing
 from .device_frames import DeviceFrames
-from .errors import InputError
+from .errors import CudaError, InputError, MissingDependencyError
 from .models import find_model
 from .onnx_file import read_onnx, spec_of
 from .packing import Network
@@ -119,8 +119,7 @@ class Segmenter(Closing):
             (self._backend.tiles_per_call, len(self.spec.bands), *self.spec.input_hw), np.float32
         )
         self._inferring = threading.Lock()  # streams run the network in threads of their own
-        on_gpu = backend.on_gpu
-        self._device_frames = None if on_gpu is None else DeviceFrames(on_gpu, self.spec)
+        self._device_frames = _frames_on_gpu(backend, self.spec)
 
     @property
     def backend(self) -> str:
@@ -208,7 +207,13 @@ class Segmenter(Closing):
         sources = {name: open_source(one, on_event=on_event) for name, one in named.items()}
         opened = [one for name, one in sources.items() if one is not named[name]]
         backend = self._backend
-        network = Network(self.spec, self._submit, backend.tiles_per_call, backend.calls_in_flight)
+        network = Network(
+            self.spec,
+            self._submit,
+            backend.tiles_per_call,
+            backend.calls_in_flight,
+            submit_frame=None if self._device_frames is None else self._submit_frame,
+        )
         return Stream(network, sources, policy=policy, on_error=on_error, to_close=opened)
 
     def _submit(self, tiles: FloatArray) -> Callable[[], FloatArray]:
@@ -239,6 +244,17 @@ class Segmenter(Closing):
     def close(self) -> None:
         """Frees the network. May be called twice."""
         self._backend.close()
+
+
+def _frames_on_gpu(backend: Backend, spec: ModelSpec) -> DeviceFrames | None:
+    """Returns what keeps frames on the network's GPU, None where it has none or lacks NVRTC."""
+    if backend.on_gpu is None:
+        return None
+    try:
+        return DeviceFrames(backend.on_gpu, spec)
+    except (MissingDependencyError, CudaError) as error:
+        _log.warning("frames are prepared by the processor, not by the GPU: %s", error)
+        return None
 
 
 def _check_supported(**arguments: str) -> None:

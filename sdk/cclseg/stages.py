@@ -3,8 +3,9 @@
     capture (one thread per source) ─► prepare ─► infer ─► finish ─► the caller
 
 Prepare cuts frames into tiles and packs them as the network takes them: tiles of several frames go
-into one call where these wait already, never by waiting for them. Every queue is bounded. The end
-of a source, or the error that ended it, travels behind its last frame.
+into one call where these wait already, never by waiting for them. Where all of this is done on a
+GPU, one stage takes whole frames instead of the three. Every queue is bounded. The end of a source,
+or the error that ended it, travels behind its last frame.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ class Stages:
         """Starts the threads."""
         for _ in range(_frames_ahead(self._feeds, self._network)):
             self._permits.put(None)
-        for stage in (self._prepare, self._infer, self._finish):
+        by_tiles, by_frames = (self._prepare, self._infer, self._finish), (self._run_frames,)
+        for stage in by_tiles if self._network.submit_frame is None else by_frames:
             self._threads.append(self._thread(stage))
         for index in range(len(self._feeds)):
             self._capturing.append(self._thread(self._capture, index))
@@ -198,7 +200,8 @@ class Stages:
                 self._cut(cutter, item)
             except InputError as error:
                 self._permits.put(None)
-                self._refuse(item, error)
+                if (end := self._refusal(item, error)) is not None:
+                    self._packer.end(end)
         self._packer.groups.close()
 
     def _has_permit(self) -> bool:
@@ -231,13 +234,13 @@ class Stages:
             with assembly.timer.stage("preprocess"):
                 cutter.cut(corner, tile)
 
-    def _refuse(self, item: _Captured, error: InputError) -> None:
-        """Reports a frame that does not fit the network."""
+    def _refusal(self, item: _Captured, error: InputError) -> End | None:
+        """Reports a frame that does not fit; returns the end of its feed where nobody hears."""
         hear = self._listener(item.feed)
         if hear is None:
-            self._packer.end(End(item.feed, error))
-        else:
-            hear(item.frame.path.name if item.frame.path else item.frame.name, error)
+            return End(item.feed, error)
+        hear(item.frame.path.name if item.frame.path else item.frame.name, error)
+        return None
 
     def _infer(self) -> None:
         """Starts groups and hands their logits on in order.
@@ -281,6 +284,33 @@ class Stages:
                     result = job.assembly.segmentation()
                     result.frame = job.frame
                     self.results.put(job.feed, result)
+
+    def _run_frames(self) -> None:
+        """Starts whole frames on a GPU, and hands their results on in order."""
+        assert self._network.submit_frame is not None
+        most = min(self._network.calls_in_flight, _frames_ahead(self._feeds, self._network))
+        on_the_way: deque[tuple[_Captured, Callable[[], Segmentation]]] = deque()
+        while (taken := self._waiting.take(wait=not on_the_way)) or on_the_way:
+            item = taken[0] if taken else None
+            end = item if isinstance(item, End) else None
+            if isinstance(item, _Captured):
+                try:
+                    on_the_way.append((item, self._network.submit_frame(item.frame.image)))
+                except InputError as error:
+                    end = self._refusal(item, error)
+            if item is None or len(on_the_way) == most:
+                self._hand_out(*on_the_way.popleft())
+            if end is not None:
+                while on_the_way:
+                    self._hand_out(*on_the_way.popleft())
+                self.results.end(end.feed, end)
+
+    def _hand_out(self, item: _Captured, collect: Callable[[], Segmentation]) -> None:
+        result = collect()
+        result.frame = item.frame
+        if item.decode_ms is not None:
+            result.timing["decode"] = item.decode_ms
+        self.results.put(item.feed, result)
 
 
 def _frames_ahead(feeds: Sequence[Feed], network: Network) -> int:

@@ -63,7 +63,7 @@ std::map<void*, std::unique_ptr<Stream>> streams;
 std::map<void*, std::unique_ptr<Event>> events;
 std::map<void*, std::unique_ptr<Graph>> graphs;
 Stream default_stream;
-int retained = 0, graph_launches = 0, waits = 0;
+int retained = 0, graph_launches = 0, waits = 0, allocated = 0;
 long works_done = 0;
 void* last_stream = nullptr;
 bool captures_allowed = true;
@@ -214,6 +214,7 @@ int cuMemAlloc_v2(void** memory, size_t bytes) {
   if (bytes == 0) return kInvalidValue;
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   std::memset(*memory, 0xff, bytes);
+  ++allocated;
   allocations[reinterpret_cast<std::uintptr_t>(*memory)] = bytes;
   return 0;
 }
@@ -446,6 +447,7 @@ int emulated_block_means(const float* images, float* logits, int planes, int hei
 void* emulated_last_stream() { return last_stream; }
 int emulated_is_stream(void* stream) { return stream != nullptr && streams.count(stream) > 0; }
 int emulated_graph_launches() { return graph_launches; }
+int emulated_allocated() { return allocated; }
 int emulated_waits() { return waits; }
 void emulated_allow_captures(int allowed) { captures_allowed = allowed != 0; }
 int emulated_pending() {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ON_HOST = (dlpack.CPU, dlpack.CUDA_HOST)
 _ON_GPU = (dlpack.CUDA, dlpack.CUDA_MANAGED)
+_DEFAULT_STREAM = 1  # CU_STREAM_LEGACY
 
 
 def is_on_gpu(array: object) -> bool:
@@ -53,10 +54,14 @@ def on_host(array: object) -> object:
     try:
         return np.from_dlpack(array)  # type: ignore[arg-type]  # has __dlpack__, by the protocol
     except (BufferError, RuntimeError, TypeError) as error:
-        raise InputError(
-            f"the frame is a {type(array).__name__} that cannot be read: {error}; give a uint8 "
-            "array (of torch: detached)"
-        ) from error
+        raise _unreadable(array, error) from error
+
+
+def _unreadable(array: object, error: Exception) -> InputError:
+    return InputError(
+        f"the frame is a {type(array).__name__} that cannot be read: {error}; give a uint8 array "
+        "(of torch: detached)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,8 @@ def view_on_device(array: Any, device: Device, stream: Stream, event: int) -> De
             "the frame's __cuda_array_interface__ names the stream 0, which its version 3 forbids "
             "as ambiguous; expected None, 1, 2 or a handle"
         )
-    if producer is not None:
-        stream.follow(int(producer), event)
+    # None says that nobody has to wait, and pycuda says so of what its default stream still writes.
+    stream.follow(_DEFAULT_STREAM if producer is None else int(producer), event)
     return DeviceView(int(address), shape, tuple(strides), dtype, array)
 
 
@@ -117,7 +122,10 @@ def _from_dlpack(array: Any, device: Device, stream: Stream) -> DeviceView:  # n
         raise InputError(
             f"the frame lies on GPU {number}, and the network on GPU {device.index}; copy it there"
         )
-    capsule = array.__dlpack__(stream=stream.handle)
+    try:
+        capsule = array.__dlpack__(stream=stream.handle)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise _unreadable(array, error) from error
     seen = dlpack.read_capsule(capsule)
     return DeviceView(seen.address, seen.shape, seen.strides, seen.dtype, (array, capsule))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .api import Context, Dim3
 
 _LIBRARY = "libcuda.so.1"
-NON_BLOCKING = 1  # CU_STREAMNON_BLOCKING
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on
 
 

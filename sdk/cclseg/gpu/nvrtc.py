@@ -178,8 +178,8 @@ def _options(capability: tuple[int, int], definitions: Mapping[str, str]) -> lis
 
 
 def _candidates() -> Iterator[str]:
-    if home := os.environ.get("CUDA_HOME"):
-        yield from (str(Path(home) / "lib64" / name) for name in _NAMES)
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    yield from (str(Path(home) / "lib64" / name) for name in _NAMES)
     for package in _PACKAGES:
         try:
             spec = importlib.util.find_spec(package)

@@ -81,9 +81,22 @@ def test_logits_and_confidence_are_those_of_the_processor(segment):
 
 
 def test_frames_of_changing_sizes(segment):
-    for seed, size_hw in enumerate([(40, 50), (7, 9), (40, 50), (100, 30), (100, 30), (40, 50)]):
+    for seed, size_hw in enumerate(
+        [(40, 50), (7, 9), (1, 1), (40, 50), (100, 30), (9, 9), (8, 8), (40, 50)] * 2
+    ):
         frame = colour_patches(size_hw, seed=seed)
         np.testing.assert_array_equal(segment(frame).mask, expected_mask(segment, frame))
+
+
+def test_streams_of_a_few_sizes_allocate_nothing(segment):
+    sizes = [(50, 60), (40, 30), (7, 13)]
+    for round_ in range(8):
+        for size_hw in sizes:
+            segment(colour_patches(size_hw))
+        gc.collect()
+        if round_ == 3:
+            live = driver.emulated_allocated()
+    assert driver.emulated_allocated() == live
 
 
 def test_a_frame_of_the_size_before_allocates_nothing(segment):
@@ -138,6 +151,14 @@ class TestArraysOfOthers:
 
     def test_a_complete_cuda_array_names_no_stream(self, segment, frame, stream, address):
         stream.synchronize()
+        out = segment(CudaArray(address, frame.shape))
+        np.testing.assert_array_equal(out.mask, expected_mask(segment, frame))
+
+    def test_an_array_without_a_stream_is_read_behind_the_default_one(self, device, segment, frame):
+        pinned = device.pinned(frame.shape, np.uint8)
+        pinned[:] = frame
+        address = device.allocate(frame.nbytes)
+        device.api.copy_to_device(address, pinned.ctypes.data, pinned.nbytes, 0)
         out = segment(CudaArray(address, frame.shape))
         np.testing.assert_array_equal(out.mask, expected_mask(segment, frame))
 
@@ -251,3 +272,59 @@ def test_frames_overlap_and_a_third_waits_for_the_first(segment):
     assert driver.emulated_pending() > 0
     for frame, collect in zip(frames, collects, strict=True):
         np.testing.assert_array_equal(collect().mask, expected_mask(segment, frame))
+
+
+class TestStreams:
+    @pytest.mark.parametrize("policy", ["all", "latest"])
+    def test_results_are_those_of_single_frames(self, segment, policy):
+        frames = [colour_patches((64, 96), seed=seed) for seed in range(9)]
+        with segment.stream(frames, policy=policy) as stream:
+            found = {out.frame.index: out for out in stream}
+        assert list(found) == sorted(found)
+        assert 8 in found
+        assert policy == "latest" or len(found) == len(frames)
+        for index, out in found.items():
+            np.testing.assert_array_equal(out.mask, expected_mask(segment, frames[index]))
+            assert {"queue", "device"} <= set(out.timing)
+
+    def test_several_streams_share_the_device(self, segment):
+        frames = {
+            "a": [colour_patches((64, 96), seed=seed) for seed in range(5)],
+            "b": [colour_patches((33, 40), seed=seed) for seed in range(5, 9)],
+        }
+        with segment.stream(frames) as stream:
+            for out in stream:
+                frame = frames[out.frame.stream][out.frame.index]
+                np.testing.assert_array_equal(out.mask, expected_mask(segment, frame))
+        assert stream.stats().delivered == 9
+
+    def test_a_frame_that_does_not_fit_is_reported_and_the_others_come(self, segment):
+        frames = [colour_patches((64, 96), seed=seed) for seed in range(4)]
+        frames[2] = np.zeros((8, 8, 4), np.uint8)
+        heard = []
+        with segment.stream(
+            frames, on_error=lambda name, error: heard.append(str(error))
+        ) as stream:
+            indices = [out.frame.index for out in stream]
+        assert indices == [0, 1, 3]
+        assert "alpha channel" in heard[0]
+
+    def test_without_a_listener_it_ends_the_stream_behind_the_frames_before(self, segment):
+        frames = [colour_patches((64, 96)), colour_patches((64, 96)), np.zeros((8, 8, 4), np.uint8)]
+        with segment.stream(frames) as stream:
+            assert [next(stream).frame.index for _ in range(2)] == [0, 1]
+            with pytest.raises(InputError, match="alpha channel"):
+                next(stream)
+
+
+def test_without_nvrtc_the_processor_prepares_frames_and_says_so(
+    device, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("cclseg.gpu.nvrtc._candidates", lambda: ["nothing.so"])
+    frame = colour_patches((50, 70))
+    backend = TensorRtBackend.open(engine_for(tmp_path, (1, 2, 3)))
+    with Segmenter.from_backend(backend) as segment:
+        out = segment(frame)
+        np.testing.assert_array_equal(out._logits, on_the_processor(segment, frame))
+        assert out.device_mask is None
+    assert "prepared by the processor" in caplog.text
