@@ -5,6 +5,7 @@ The environment variable CCLSEG_CUDA names the library; see :mod:`cclseg.gpu.api
 
 import ctypes
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -183,6 +184,32 @@ def test_a_context_of_the_caller_is_used_and_stays(device):
         other.allocate(8)
     assert driver.emulated_live() == retained
     assert Device.of_caller().index == 0
+
+
+def test_the_library_of_the_current_context_is_found(device, monkeypatch):
+    monkeypatch.delenv(LIBRARY_VARIABLE)
+    assert open_api().name == ("pycuda" if LIBRARY == "pycuda" else "ctypes")
+
+
+def test_another_thread_may_work_on_the_device(device):
+    array, back = filled(device, 5), filled(device, 0)
+    failures = []
+
+    def work():
+        try:
+            with device.current():
+                stream, address = device.stream(), device.allocate(array.nbytes)
+                stream.upload(address, array)
+                stream.download(address, back)
+                stream.synchronize()
+        except CudaError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures
+    np.testing.assert_array_equal(back, 5)
 
 
 def test_without_a_context_a_caller_is_asked_for_one():

@@ -182,7 +182,7 @@ class TestArraysOfOthers:
 
     def test_a_pycuda_array(self, segment, frame):
         if not find_spec("pycuda"):
-            return  # the outer test says so
+            pytest.skip("pycuda is not installed")
         import_pycuda()
         from pycuda import gpuarray
 
