@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .device_results import SIZES_KEPT, Loan, ResultMemory, Results, Sizes
+from .errors import BackendError
 from .gpu.arrays import is_on_gpu, on_host, view_on_device
 from .gpu.image_kernels import (
     DeviceImage,
@@ -65,10 +66,7 @@ class DeviceFrames:
         self._device, self._turn = device, 0
 
     def submit(
-        self,
-        frame: ImageLike,
-        *,
-        channels: ChannelOrder | None = None,
+        self, frame: ImageLike, *, channels: ChannelOrder | None = None
     ) -> Callable[[], Segmentation]:
         """Queues a frame; what is returned waits for its classes.
 
@@ -83,6 +81,8 @@ class DeviceFrames:
             InputError: The frame does not fit the network; says what to do.
             BackendError: The library or the driver failed.
         """
+        if self._device.is_closed:
+            raise BackendError("the network of these frames is closed; open it again")
         bench = self._benches[(self._turn + 1) % len(self._benches)]
         with self._device.current():
             collect = bench.start(frame, channels)
@@ -132,6 +132,7 @@ class _Bench:
         self._on_its_way: _OnItsWay | None = None
 
     def start(self, frame: ImageLike, channels: ChannelOrder | None) -> Callable[[], Segmentation]:
+        """Queues a frame; what is returned waits for its classes."""
         start_ns = time.perf_counter_ns()
         if self._on_its_way is not None:
             self._on_its_way.settle()
@@ -142,13 +143,11 @@ class _Bench:
         plan = layout.plan
         sizes = Sizes((self._spec.num_classes, *plan.canvas_hw), plan.frame_hw)
         loan = self._results.lend(sizes)
-        for first in range(0, len(plan.corners), self._tiles_per_call):
-            count = min(self._tiles_per_call, len(plan.corners) - first)
-            self._queue_tiles(image, layout, loan.memory, bands=bands, first=first, count=count)
-        mask = loan.memory.mask
-        self._queue(self._results.plan(loan.memory, mask, self._results.mask_type))
-        self._stream.download(mask, layout.host_mask)
-        self._stream.record(self._done)
+        try:
+            self._queue_all(image, layout, loan.memory, bands=bands)
+        except BackendError:
+            self._stream.synchronize()  # the memory is about to be lent to others
+            raise
         host_ms = (time.perf_counter_ns() - start_ns) / 1e6
         self._on_its_way = _OnItsWay(self, layout.host_mask, loan, owner, host_ms)
         return self._on_its_way.settle
@@ -175,6 +174,17 @@ class _Bench:
         shape = (*layout.plan.frame_hw, host.shape[2])
         strides = (shape[1] * shape[2], shape[2], 1)
         return DeviceImage(layout.image, shape, strides), layout, None
+
+    def _queue_all(
+        self, image: DeviceImage, layout: _Layout, memory: ResultMemory, *, bands: int
+    ) -> None:
+        tiles = len(layout.plan.corners)
+        for first in range(0, tiles, self._tiles_per_call):
+            count = min(self._tiles_per_call, tiles - first)
+            self._queue_tiles(image, layout, memory, bands=bands, first=first, count=count)
+        self._queue(self._results.plan(memory, memory.mask, self._results.mask_type))
+        self._stream.download(memory.mask, layout.host_mask)
+        self._stream.record(self._done)
 
     def _queue_tiles(
         self,
@@ -251,6 +261,7 @@ class _Bench:
             return self._device.api.elapsed_ms(self._started, self._done)
 
     def finished(self, mask: NDArray[Any], loan: Loan, timing: dict[str, float]) -> Segmentation:
+        """Returns the result of the frame that was waited for."""
         return self._results.segmentation(mask.copy(), loan, timing=timing)
 
 

@@ -44,6 +44,10 @@ class TensorRtBackend(Backend):
     computed while the other is copied; from its second time on, a size of batch runs as a CUDA
     graph where the engine allows it.
 
+    Attributes:
+        device_ms: The device's time for the call that was collected last, copies included; None
+            before the first one.
+
     Example:
         >>> with TensorRtBackend.open(Path("model.engine")) as backend:  # doctest: +SKIP
         ...     logits = backend.infer(images)
@@ -51,6 +55,7 @@ class TensorRtBackend(Backend):
 
     name = "tensorrt"
     suffixes: ClassVar[tuple[str, ...]] = ENGINE_SUFFIXES
+    device_ms: float | None = None
 
     def __init__(self, engine: _Engine, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -98,6 +103,7 @@ class TensorRtBackend(Backend):
 
         def collect() -> FloatArray:
             logits = [call.settle() for call in calls]
+            self.device_ms = sum(call.device_ms or 0 for call in calls)
             return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
         return collect

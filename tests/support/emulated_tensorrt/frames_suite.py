@@ -13,7 +13,7 @@ from networks import colour_patches
 from suite import engine_for
 
 from cclseg.backends.choose import load_backend
-from cclseg.errors import CudaError, InputError
+from cclseg.errors import BackendError, CudaError, InputError
 from cclseg.gpu import dlpack
 from cclseg.gpu.device import Device
 from cclseg.postprocess import confidence, enlarged
@@ -272,6 +272,24 @@ def test_frames_overlap_and_a_third_waits_for_the_first(segment):
     assert driver.emulated_pending() > 0
     for frame, collect in zip(frames, collects, strict=True):
         np.testing.assert_array_equal(collect().mask, expected_mask(segment, frame))
+
+
+def test_a_closed_network_says_so(device, tmp_path):
+    segment = Segmenter.from_backend(TensorRtBackend.open(engine_for(tmp_path, (1, 1, 1))))
+    collect = segment._submit_frame(colour_patches((50, 70)))
+    segment.close()
+    with pytest.raises(BackendError, match="closed; open it again"):
+        segment(colour_patches((50, 70)))
+    with pytest.raises(CudaError, match="its segmenter is closed"):
+        collect()
+
+
+def test_a_network_that_fails_lends_no_memory_that_is_still_written(device, tmp_path):
+    backend = TensorRtBackend.open(engine_for(tmp_path, (1, 1, 1), fails=True))
+    with Segmenter.from_backend(backend) as segment:
+        with pytest.raises(BackendError, match="Cask convolution execution"):
+            segment(colour_patches((50, 70)))
+        assert driver.emulated_pending() == 0
 
 
 class TestStreams:

@@ -134,8 +134,15 @@ def test_more_calls_than_buffers_wait_for_the_first(tmp_path):
     with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
         inputs = [images_of(1 + seed % 4, seed) for seed in range(7)]
         collects = [backend.submit(images) for images in inputs]
+        assert backend.device_ms is None
         for images, collect in zip(inputs, collects, strict=True):
             np.testing.assert_allclose(collect(), block_means(images), atol=1e-5)
+
+
+def test_the_device_s_time_is_between_two_events(tmp_path):
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        backend.infer(images_of(9))
+        assert backend.device_ms > 0
 
 
 def test_results_outlive_the_backend(tmp_path):

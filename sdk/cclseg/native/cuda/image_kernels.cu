@@ -124,11 +124,14 @@ __device__ inline float between(float lower, float upper, float share) {
   return __fadd_rn(__fmul_rn(lower, __fsub_rn(1.0f, share)), __fmul_rn(upper, share));
 }
 
-// Reads a class's enlarged logits at the four pixels of a thread.
+// Reads a class's enlarged logits at the four pixels of a thread. Where four pixels lie within one
+// logit, three columns serve all of them.
 class Enlarger {
  public:
   __device__ Enlarger(const ClassParams& p, int x, int y)
-      : row_(cell_of(y, p.stride, p.canvas_height)), width_(p.canvas_width) {
+      : row_(cell_of(y, p.stride, p.canvas_height)),
+        width_(p.canvas_width),
+        within_one_(p.stride % kPixels == 0) {
 #pragma unroll
     for (int k = 0; k < kPixels; ++k) columns_[k] = cell_of(x + k, p.stride, p.canvas_width);
   }
@@ -136,14 +139,25 @@ class Enlarger {
   __device__ Quad<float> operator()(const float* plane) const {
     const float* above = plane + static_cast<long long>(row_.lower) * width_;
     const float* below = plane + static_cast<long long>(row_.upper) * width_;
+    const auto at = [&](int column) {
+      return between(above[column], below[column], row_.share);
+    };
     Quad<float> values;
+    if (within_one_) {
+      const int first = columns_[0].lower;
+      const float left = at(first), middle = at(min(first + 1, width_ - 1)),
+                  right = at(min(first + 2, width_ - 1));
 #pragma unroll
-    for (int k = 0; k < kPixels; ++k) {
-      const Cell& column = columns_[k];
-      values.v[k] = between(between(above[column.lower], below[column.lower], row_.share),
-                            between(above[column.upper], below[column.upper], row_.share),
-                            column.share);
+      for (int k = 0; k < kPixels; ++k) {
+        const bool later = columns_[k].lower > first;
+        values.v[k] =
+            between(later ? middle : left, later ? right : middle, columns_[k].share);
+      }
+      return values;
     }
+#pragma unroll
+    for (int k = 0; k < kPixels; ++k)
+      values.v[k] = between(at(columns_[k].lower), at(columns_[k].upper), columns_[k].share);
     return values;
   }
 
@@ -151,6 +165,7 @@ class Enlarger {
   Cell row_;
   Cell columns_[kPixels];
   int width_;
+  bool within_one_;
 };
 
 template <class Id>
