@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .spec import ModelSpec
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _SUPPORTED = {"device": ("auto", "cpu"), "refine": ("off",), "temporal": ("off",)}
 
@@ -219,13 +220,7 @@ class Segmenter(Closing):
     def _submit(self, tiles: FloatArray) -> Callable[[], FloatArray]:
         """Starts the network for whichever thread asks; what it returns waits for the logits."""
         with self._inferring:
-            collect = self._backend.submit(tiles)
-
-        def collect_alone() -> FloatArray:
-            with self._inferring:
-                return collect()
-
-        return collect_alone
+            return self._alone(self._backend.submit(tiles))
 
     def _submit_frame(
         self, frame: ImageLike, *, channels: ChannelOrder | None = None
@@ -233,9 +228,12 @@ class Segmenter(Closing):
         """Starts a whole frame on the GPU, for whichever thread asks, as :meth:`_submit` tiles."""
         assert self._device_frames is not None
         with self._inferring:
-            collect = self._device_frames.submit(frame, channels=channels)
+            return self._alone(self._device_frames.submit(frame, channels=channels))
 
-        def collect_alone() -> Segmentation:
+    def _alone(self, collect: Callable[[], _T]) -> Callable[[], _T]:
+        """Lets any thread collect, one at a time."""
+
+        def collect_alone() -> _T:
             with self._inferring:
                 return collect()
 
