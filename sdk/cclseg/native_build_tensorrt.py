@@ -162,7 +162,9 @@ def _known_architectures(nvcc: str) -> set[int]:
 def _library_name() -> str:
     """Names the library after its sources, so that a stale one is never loaded."""
     digest = hashlib.sha256()
-    for path in sorted((*_NATIVE.glob("cuda/*"), *_NATIVE.glob("tensorrt/*"))):
+    # The image kernels beside them are none of the plugin's.
+    cuda = [_NATIVE / "cuda" / name for name in ("emulation.h", "launch.h", "local_correlation.cu")]
+    for path in sorted((*cuda, *_NATIVE.glob("tensorrt/*"))):
         digest.update(path.read_bytes())
     return f"libcclseg_tensorrt-{digest.hexdigest()[:12]}.so"
 

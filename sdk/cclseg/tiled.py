@@ -123,7 +123,7 @@ def check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder) -> None:  #
         )
     if not isinstance(frame, (np.ndarray, DeviceView)):
         raise InputError(
-            f"the frame is a {type(frame).__name__}; expected an array {expected} of numpy, or of "
+            f"the frame is a {type(frame).__name__}; expected a numpy array {expected}, or one of "
             "a library that speaks DLPack"
         )
     if frame.dtype != np.uint8:
