@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Image: TypeAlias = NDArray[np.uint8]
 """(H, W, C) uint8; three channels are in OpenCV order (blue, green, red) unless stated."""
+
+ImageLike: TypeAlias = Any
+"""An :data:`Image`, or one of another library: what has ``__dlpack__`` or
+``__cuda_array_interface__``, as the arrays of torch, CuPy, JAX and pycuda."""
 
 Mask: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 """(H, W) class ids; uint8, or uint16 beyond 255 classes. The ignore value (255) means no data."""

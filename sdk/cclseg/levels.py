@@ -18,7 +18,7 @@ import numpy as np
 
 from .deadline import LevelController
 from .errors import InputError
-from .packing import Level
+from .packing import Level, logits_buffer
 from .temporal import TemporalSmoother
 from .tiled import Assembly, TileCutter, check_frame
 
@@ -212,6 +212,7 @@ class LevelRun:
         self._cutter = TileCutter(network.spec, overlap=level.overlap, scale=level.scale)
         shape = (network.tiles_per_call, len(network.spec.bands), *network.spec.input_hw)
         self._input = np.empty(shape, np.float32)
+        self._logits = logits_buffer(network.spec, network.tiles_per_call)
 
     def __call__(self, frame: Image, *, channels: ChannelOrder | None = None) -> Assembly:
         """Computes the logits of a frame.
@@ -235,7 +236,8 @@ class LevelRun:
                 for tile, corner in zip(tiles, group, strict=True):
                     self._cutter.cut(corner, tile)
             with assembly.timer.stage("infer"):
-                logits = self._network.infer(tiles)
+                logits = self._logits[: len(group)]
+                self._network.submit(tiles, logits)()
             for index, tile_logits in enumerate(logits, start=first):
                 assembly.add(index, tile_logits)
         return assembly

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from .backends.base import logits_hw
 from .handover import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .frame import FloatArray, Frame
+    from .frame import FloatArray, Frame, Image
+    from .result import Segmentation
     from .spec import ModelSpec
     from .tiled import Assembly
 
@@ -26,13 +28,20 @@ class Network:
 
     Attributes:
         spec: What it takes and gives.
-        infer: (N, C, H, W) float32 to logits of its own; may be called by any thread.
+        submit: Starts it on tiles (N, C, H, W) float32, which may be reused at once, and returns
+            what waits until their logits stand in the given (N, K, h, w) float32; any thread may
+            call both.
         tiles_per_call: Number of tiles at which it runs fastest.
+        calls_in_flight: Number of calls whose work overlaps.
+        submit_frame: Starts it on a whole frame, where all the work is done on its device, and
+            returns what waits for the result; None where tiles are cut and blended by the host.
     """
 
     spec: ModelSpec
-    infer: Callable[[FloatArray], FloatArray]
+    submit: Callable[[FloatArray, FloatArray], Callable[[], None]]
     tiles_per_call: int
+    calls_in_flight: int = 1
+    submit_frame: Callable[[Image], Callable[[], Segmentation]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ Places: TypeAlias = "list[tuple[Job, int]]"
 """Which tile of which frame each one of a group is."""
 
 Computed: TypeAlias = "tuple[Places, FloatArray] | End"
-"""Logits of a group, (N, K, h, w), with what they are of."""
+"""A buffer of logits, (N, K, h, w), with what the first of them are of."""
 
 
 @dataclass(slots=True)
@@ -108,6 +117,11 @@ class Group:
     def tiles(self) -> FloatArray:
         """(N, C, H, W) float32: a view of those tiles that are filled."""
         return self.buffer[: len(self.places)]
+
+
+def logits_buffer(spec: ModelSpec, tiles: int) -> FloatArray:
+    """Returns room for the logits of some tiles, (tiles, K, h, w) float32."""
+    return np.empty((tiles, spec.num_classes, *logits_hw(spec)), np.float32)
 
 
 class Packer:

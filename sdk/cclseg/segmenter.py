@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +14,9 @@ import numpy as np
 
 from .backends.choose import open_vetted
 from .closing import Closing
-from .errors import InputError
+from .device_frames import DeviceFrames
+from .errors import CudaError, InputError, MissingDependencyError
+from .gpu.arrays import on_host
 from .levels import LevelChooser, LevelRun, Regime, declared_levels, full_level
 from .models import find_model, smaller_model
 from .onnx_file import read_onnx, spec_of
@@ -22,11 +24,12 @@ from .packing import Network
 from .sources import SourceLike, open_source
 from .stream import Policy, Stream, check_policy
 from .suggest import did_you_mean
+from .tiled import check_frame
 from .trust import vetted
 
 if TYPE_CHECKING:
     from .backends.base import Backend
-    from .frame import ChannelOrder, FloatArray, Image
+    from .frame import ChannelOrder, FloatArray, ImageLike
     from .packing import Level
     from .result import Segmentation
     from .sources import OnFrameError
@@ -140,12 +143,24 @@ class Segmenter(Closing):
         if overlap is not None:
             self.spec = _with_overlap(self.spec, overlap)
         one_at_a_time = threading.Lock()  # streams run networks in threads of their own
-        self._infer = partial(_infer, self._backend, one_at_a_time)
-        self._network = Network(self.spec, self._infer, self._backend.tiles_per_call)
-        smaller = [
-            Network(one.spec, partial(_infer, one, one_at_a_time), one.tiles_per_call)
-            for one in backends[1:]
+        self._inferring = one_at_a_time
+        on_host = temporal != "off" or budget_ms is not None
+        self._device_frames = None if on_host else _frames_on_gpu(self._backend, self.spec)
+        if on_host and self._backend.on_gpu is not None:
+            _log.warning("temporal= and budget_ms= prepare frames on the processor, not the GPU")
+        networks = [
+            Network(
+                spec,
+                partial(_submit, backend, one_at_a_time),
+                backend.tiles_per_call,
+                backend.calls_in_flight,
+                submit_frame=None if self._device_frames is None else self._submit_frame,
+            )
+            for backend, spec in zip(
+                backends, (self.spec, *(other.spec for other in backends[1:])), strict=True
+            )
         ]
+        self._network, *smaller = networks
         if budget_ms is None:
             levels: tuple[Level, ...] = (full_level(self._network),)
         else:
@@ -181,14 +196,16 @@ class Segmenter(Closing):
         """
         return self._regime.costs_ms(frame_hw)
 
-    def __call__(self, frame: Image, *, channels: ChannelOrder | None = None) -> Segmentation:
+    def __call__(self, frame: ImageLike, *, channels: ChannelOrder | None = None) -> Segmentation:
         """Segments one frame.
 
         With ``temporal="smooth"`` consecutive calls are consecutive frames of one camera. For
         several cameras take several segmenters, or :meth:`stream`, which keeps them apart.
 
         Args:
-            frame: (H, W, C) uint8, C-contiguous or not; three channels in OpenCV order (BGR).
+            frame: (H, W, C) uint8, C-contiguous or not; three channels in OpenCV order (BGR). An
+                array of numpy or of another library (torch, CuPy, pycuda, JAX), and with a network
+                on a GPU also one in its memory, which stays there.
             channels: Order of the frame's last axis where it is another: "rgb", or "bands" for
                 the order of ``spec.bands``.
 
@@ -199,9 +216,14 @@ class Segmenter(Closing):
             InputError: The frame does not fit the network; says what to do.
             BackendError: The library failed.
         """
-        level = self._chooser.level_for(frame, channels=channels)
-        assembly = self._runs[level](frame, channels=channels)
-        result = assembly.segmentation(frame, smoother=self._smoother)
+        if self._device_frames is not None:
+            return self._submit_frame(frame, channels=channels)()
+        image = on_host(frame)
+        check_frame(image, self.spec, channels)
+        assert isinstance(image, np.ndarray)
+        level = self._chooser.level_for(image, channels=channels)
+        assembly = self._runs[level](image, channels=channels)
+        result = assembly.segmentation(image, smoother=self._smoother)
         result.level = level.name
         self._chooser.note(level, result.timing)
         tiles = len(assembly.plan.corners)
@@ -255,16 +277,57 @@ class Segmenter(Closing):
             regime=self._regime,
         )
 
+    def _submit_frame(
+        self, frame: ImageLike, *, channels: ChannelOrder | None = None
+    ) -> Callable[[], Segmentation]:
+        """Starts a whole frame on the GPU for whichever thread asks, and lets any wait for it."""
+        assert self._device_frames is not None
+        with self._inferring:
+            collect = self._device_frames.submit(frame, channels=channels)
+
+        def collect_alone() -> Segmentation:
+            with self._inferring:
+                return collect()
+
+        return collect_alone
+
     def close(self) -> None:
         """Frees the network. May be called twice."""
         for backend in self._backends:
             backend.close()
 
 
-def _infer(backend: Backend, lock: threading.Lock, tiles: FloatArray) -> FloatArray:
-    """Runs a network for whichever thread asks; the logits are the caller's own."""
+def _submit(
+    backend: Backend, lock: threading.Lock, tiles: FloatArray, out: FloatArray
+) -> Callable[[], None]:
+    """Starts a network for whichever thread asks; see :attr:`Network.submit`."""
+    if backend.calls_in_flight == 1:  # it is done at once, and nothing is allocated for it
+        with lock:
+            np.copyto(out, backend.infer(tiles))
+        return _nothing_to_wait_for
     with lock:
-        return np.array(backend.infer(tiles))
+        collect = backend.submit(tiles)
+
+    def wait() -> None:
+        with lock:
+            np.copyto(out, collect())
+
+    return wait
+
+
+def _nothing_to_wait_for() -> None:
+    """The logits are there already."""
+
+
+def _frames_on_gpu(backend: Backend, spec: ModelSpec) -> DeviceFrames | None:
+    """Returns what keeps frames on the network's GPU, None where it has none or lacks NVRTC."""
+    if backend.on_gpu is None:
+        return None
+    try:
+        return DeviceFrames(backend.on_gpu, spec)
+    except (MissingDependencyError, CudaError) as error:
+        _log.warning("frames are prepared by the processor, not by the GPU: %s", error)
+        return None
 
 
 def _check_supported(**arguments: str) -> None:

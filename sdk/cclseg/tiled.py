@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
+from .gpu.arrays import DeviceView, on_host
 from .postprocess import class_ids, regridded
 from .preprocess import Normaliser, channel_places, default_channels, scaled
 from .profiling import StageTimer
@@ -14,7 +15,7 @@ from .result import Segmentation
 from .tiling import Blender, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
-    from .frame import ChannelOrder, FloatArray, Image
+    from .frame import ChannelOrder, FloatArray, Image, ImageLike
     from .spec import ModelSpec
     from .temporal import TemporalSmoother
 
@@ -37,21 +38,23 @@ class TileCutter:
         self._normaliser = Normaliser(spec)
         self._plan: TilePlan | None = None
 
-    def load(self, frame: Image, *, channels: ChannelOrder | None = None) -> TilePlan:
+    def load(self, frame: ImageLike, *, channels: ChannelOrder | None = None) -> TilePlan:
         """Takes the frame whose tiles come next; its pixels are copied.
 
         Args:
-            frame: (H, W, C) uint8, C-contiguous or not.
+            frame: (H, W, C) uint8, C-contiguous or not, of numpy or whatever speaks DLPack.
             channels: Order of the frame's last axis, None for the network's usual one.
 
         Raises:
             InputError: The frame does not fit the network; says what to do.
         """
         channels = channels or default_channels(self._spec)
-        check_frame(frame, self._spec, channels)
-        frame = scaled(frame, self._scale)
-        plan = self._planned(frame.shape[:2])
-        self._normaliser.load(frame, channels=channels)
+        image = on_host(frame)
+        check_frame(image, self._spec, channels)
+        assert isinstance(image, np.ndarray)
+        image = scaled(image, self._scale)
+        plan = self._planned(image.shape[:2])
+        self._normaliser.load(image, channels=channels)
         return plan
 
     def cut(self, corner: tuple[int, int], out: FloatArray) -> None:
@@ -134,10 +137,15 @@ class Assembly:
 
 
 def check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder | None) -> None:  # noqa: ANN401
-    """Refuses what is no frame for a network.
+    """Refuses what is no image for a network.
+
+    Args:
+        frame: A numpy array, or where an array lies on a GPU.
+        spec: What the network says of itself.
+        channels: Order of the frame's last axis, None for the network's usual one.
 
     Raises:
-        InputError: Says what is wrong with it and what to do.
+        InputError: The frame does not fit; says what to do.
     """
     expected = f"(H, W, {len(spec.bands)}) uint8"
     if frame is None:
@@ -145,30 +153,30 @@ def check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder | None) -> N
             f"the frame is None; expected {expected} (cv2.imread returns None for a file that it "
             "cannot read: check its path)"
         )
-    if not isinstance(frame, np.ndarray):
+    if not isinstance(frame, (np.ndarray, DeviceView)):
         raise InputError(
-            f"the frame is a {type(frame).__name__}; expected a numpy array {expected} "
-            "(arrays on a GPU must be copied to the host in this version)"
+            f"the frame is a {type(frame).__name__}; expected a numpy array {expected}, or one of "
+            "a library that speaks DLPack"
         )
     if frame.dtype != np.uint8:
         raise InputError(
             f"the frame is {frame.dtype}; expected {expected}: scale its values to 0..255 and "
             "convert with .astype(np.uint8)"
         )
-    if frame.ndim != 3 or not frame.size or frame.shape[2] != len(spec.bands):
+    if len(frame.shape) != 3 or 0 in frame.shape or frame.shape[2] != len(spec.bands):
         raise InputError(
             f"the frame is {frame.shape}; expected {expected} with {', '.join(spec.bands)}: "
-            f"{_channel_advice(frame, spec)}"
+            f"{_channel_advice(frame.shape, spec)}"
         )
     channel_places(spec, channels or default_channels(spec))
 
 
-def _channel_advice(frame: Image, spec: ModelSpec) -> str:
+def _channel_advice(shape: tuple[int, ...], spec: ModelSpec) -> str:
     bands = len(spec.bands)
-    if not frame.size:
+    if 0 in shape:
         return "it has no pixels"
-    if bands == 3 and (frame.ndim == 2 or frame.shape[2:] == (1,)):
+    if bands == 3 and (len(shape) == 2 or shape[2:] == (1,)):
         return "turn grey into colour with cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
-    if frame.ndim == 3 and bands == 3 and frame.shape[2] == 4:
+    if len(shape) == 3 and bands == 3 and shape[2] == 4:
         return "leave the alpha channel out with frame[:, :, :3]"
     return f"choose the {bands} bands that the model takes"

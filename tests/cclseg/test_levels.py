@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from fake_backend import FakeBackend
+from fake_backend import FakeBackend, submit_to
 from networks import brightest_band_spec, colour_patches
 
 from cclseg import Segmenter
@@ -22,7 +22,7 @@ NAMES = ("full", "no-overlap", "scale-0.75", "scale-0.5", "small-scale-0.5")
 
 def fake_network(name="brightest-band", tile_hw=(32, 32), **options):
     backend = FakeBackend(brightest_band_spec(name=name, tile_hw=tile_hw), **options)
-    return Network(backend.spec, backend.infer, backend.tiles_per_call)
+    return Network(backend.spec, submit_to(backend), backend.tiles_per_call)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ class TestLevels:
     def test_frames_of_many_bands_are_scaled_too(self):
         spec = brightest_band_spec(bands=tuple("abcdef"), palette=())
         backend = FakeBackend(spec)
-        network = Network(spec, backend.infer, 1)
+        network = Network(spec, submit_to(backend), 1)
         image = np.random.default_rng(0).integers(0, 90, (50, 70, 6), np.uint8)
         image[..., 4] = 200
         assert (mask_at(declared_levels(network)[3], image) == 4).all()

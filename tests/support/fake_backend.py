@@ -40,3 +40,13 @@ class FakeBackend(Backend):
 
     def close(self):
         self.closed = True
+
+
+def submit_to(backend):
+    """Returns what runs a backend as :attr:`cclseg.packing.Network.submit` does."""
+
+    def submit(tiles, out):
+        np.copyto(out, backend.infer(tiles))
+        return lambda: None
+
+    return submit
