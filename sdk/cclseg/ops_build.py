@@ -56,9 +56,18 @@ class Source:
         return "".join((Path(self.name).stem, *self.flags[-1:], ".o"))
 
 
-_COMMON = (Source("correlation.cpp"), Source("c_api.cpp"), Source("isa_portable.cpp"))
+_ROUNDED = "-ffp-contract=off"  # sums are rounded as numpy rounds them
+_COMMON = (
+    Source("correlation.cpp"),
+    Source("c_api.cpp"),
+    Source("isa_portable.cpp"),
+    Source("frame.cpp"),
+    Source("frame_isa.cpp", (_ROUNDED,)),
+)
 _KERNELS = {
     "x86_64": (
+        Source("frame_isa.cpp", (_ROUNDED, "-mavx2")),
+        Source("frame_isa.cpp", (_ROUNDED, *_AVX512)),
         Source("isa_avx2.cpp", ("-mavx2", "-mfma")),
         Source("isa_avx512.cpp", _AVX512),
         Source("isa_avx512.cpp", (*_AVX512, "-mavx512vnni")),
