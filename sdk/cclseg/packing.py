@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from .backends.base import logits_hw
 from .handover import Channel
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ class Network:
 
     Attributes:
         spec: What it takes and gives.
-        infer: (N, C, H, W) float32 to logits of its own; may be called by any thread.
+        infer: Takes tiles (N, C, H, W) float32 and writes their logits into (N, K, h, w) float32;
+            may be called by any thread.
         tiles_per_call: Number of tiles at which it runs fastest.
     """
 
     spec: ModelSpec
-    infer: Callable[[FloatArray], FloatArray]
+    infer: Callable[[FloatArray, FloatArray], None]
     tiles_per_call: int
 
 
@@ -69,7 +71,7 @@ Places: TypeAlias = "list[tuple[Job, int]]"
 """Which tile of which frame each one of a group is."""
 
 Computed: TypeAlias = "tuple[Places, FloatArray] | End"
-"""Logits of a group, (N, K, h, w), with what they are of."""
+"""A buffer of logits, (N, K, h, w), with what the first of them are of."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,11 @@ class Group:
     def tiles(self) -> FloatArray:
         """(N, C, H, W) float32: a view of those tiles that are filled."""
         return self.buffer[: len(self.places)]
+
+
+def logits_buffer(spec: ModelSpec, tiles: int) -> FloatArray:
+    """Returns room for the logits of some tiles, (tiles, K, h, w) float32."""
+    return np.empty((tiles, spec.num_classes, *logits_hw(spec)), np.float32)
 
 
 class Packer:

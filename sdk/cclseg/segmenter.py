@@ -17,7 +17,7 @@ from .closing import Closing
 from .errors import InputError
 from .models import find_model
 from .onnx_file import read_onnx, spec_of
-from .packing import Network
+from .packing import Network, logits_buffer
 from .sources import SourceLike, open_source
 from .stream import Policy, Stream, check_policy
 from .suggest import did_you_mean
@@ -117,6 +117,7 @@ class Segmenter(Closing):
         self._input: FloatArray = np.empty(
             (self._backend.tiles_per_call, len(self.spec.bands), *self.spec.input_hw), np.float32
         )
+        self._logits = logits_buffer(self.spec, self._backend.tiles_per_call)
         self._inferring = threading.Lock()  # streams run the network in threads of their own
 
     @property
@@ -155,7 +156,8 @@ class Segmenter(Closing):
                 for tile, corner in zip(tiles, group, strict=True):
                     self._cutter.cut(corner, tile)
             with assembly.timer.stage("infer"):
-                logits = self._infer(tiles)
+                logits = self._logits[: len(group)]
+                self._infer(tiles, logits)
             for index, tile_logits in enumerate(logits, start=first):
                 assembly.add(index, tile_logits)
         result = assembly.segmentation()
@@ -203,10 +205,10 @@ class Segmenter(Closing):
         network = Network(self.spec, self._infer, self._backend.tiles_per_call)
         return Stream(network, sources, policy=policy, on_error=on_error, to_close=opened)
 
-    def _infer(self, tiles: FloatArray) -> FloatArray:
-        """Runs the network for whichever thread asks; the logits are the caller's own."""
+    def _infer(self, tiles: FloatArray, out: FloatArray) -> None:
+        """Runs the network for whichever thread asks, and writes its logits into ``out``."""
         with self._inferring:
-            return np.array(self._backend.infer(tiles))
+            np.copyto(out, self._backend.infer(tiles))
 
     def close(self) -> None:
         """Frees the network. May be called twice."""

@@ -18,17 +18,20 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import CclsegError, InputError
 from .handover import Channel, Lane, Lanes
-from .packing import Computed, End, Job, Network, Packer
+from .packing import Computed, End, Job, Network, Packer, logits_buffer
 from .tiled import Assembly, TileCutter
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .frame import FloatArray, Frame
     from .result import Segmentation
     from .sources import OnFrameError, Source
 
 _log = logging.getLogger(__name__)
 
 _LEAVE_SOURCE_AFTER_S = 5.0
+
+# One set of logits is computed while the last is blended; a third waits for a slow moment to end.
+_LOGITS_BUFFERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,10 @@ class Stages:
         self.failed = [0] * len(self._feeds)
         self._waiting = Lanes[_Captured | End]([feed.waiting for feed in self._feeds])
         self._packer = Packer(network, feeds=len(self._feeds))
-        self._computed = Channel[Computed](2)
+        self._computed = Channel[Computed](_LOGITS_BUFFERS)
+        self._logits: Channel[FloatArray] = Channel(_LOGITS_BUFFERS)
+        for _ in range(_LOGITS_BUFFERS):
+            self._logits.put(logits_buffer(network.spec, network.tiles_per_call))
         self.results = Lanes[_Result]([feed.results for feed in self._feeds])
         self._permits = Channel[None](_frames_ahead(self._feeds, network))
         self._threads: list[threading.Thread] = []
@@ -118,7 +124,7 @@ class Stages:
         self._waiting.close()
         self._packer.close()
         self.results.close()
-        for channel in (self._computed, self._permits):
+        for channel in (self._computed, self._logits, self._permits):
             channel.close(drop=True)
         for thread in self._threads:
             if thread is not threading.current_thread():  # the garbage collector runs anywhere
@@ -235,8 +241,12 @@ class Stages:
             if isinstance(group, End):
                 self._computed.put(group)
                 continue
+            rooms = self._logits.take()
+            if not rooms:
+                return
+            logits = rooms[0]
             start_ns = time.perf_counter_ns()
-            logits = self._network.infer(group.tiles)
+            self._network.infer(group.tiles, logits[: len(group.places)])
             tile_ms = (time.perf_counter_ns() - start_ns) / 1e6 / len(group.places)
             self._packer.give_back(group.buffer)
             for job, _ in group.places:
@@ -252,12 +262,14 @@ class Stages:
             if isinstance(taken[0], End):
                 self.results.end(taken[0].feed, taken[0])
                 continue
-            for (job, place), logits in zip(*taken[0], strict=True):
-                job.assembly.add(place, logits)
+            places, logits = taken[0]
+            for (job, place), tile_logits in zip(places, logits, strict=False):
+                job.assembly.add(place, tile_logits)
                 if job.assembly.complete:
                     result = job.assembly.segmentation()
                     result.frame = job.frame
                     self.results.put(job.feed, result)
+            self._logits.put(logits)
 
 
 def _frames_ahead(feeds: Sequence[Feed], network: Network) -> int:

@@ -65,6 +65,7 @@ class OpenVinoBackend(Backend):
         self._request: InferRequest | None = self._compiled(streams=1).create_infer_request()
         self._queue: AsyncInferQueue | None = None
         self._tiles_in_groups = 0
+        self._logits: FloatArray = np.empty((0, 0, 0, 0), np.float32)
 
     @classmethod
     def open(
@@ -112,7 +113,7 @@ class OpenVinoBackend(Backend):
         try:
             if len(images) > 1 and self._threads > 1:
                 self._count_group(len(images))
-            if self._queue is not None and len(images) > 1:
+            if self._queue is not None and len(images) > 1 and self._logits.size:
                 return self._infer_in_streams(self._queue, images)
             return self._infer_in_sequence(self._request, images)
         except RuntimeError as error:
@@ -127,23 +128,29 @@ class OpenVinoBackend(Backend):
             self._queue = openvino.AsyncInferQueue(self._compiled(streams=self._threads))
 
     def _infer_in_sequence(self, request: InferRequest, images: FloatArray) -> FloatArray:
-        logits = []
         for index in range(len(images)):
             request.infer({0: images[index : index + 1]}, share_inputs=True)
-            logits.append(request.get_tensor(self._output).data.copy())
-        return np.concatenate(logits)
+            logits = request.get_tensor(self._output).data
+            self._make_room(len(images), logits.shape[1:])
+            self._logits[index] = logits[0]
+        return self._logits[: len(images)]
 
     def _infer_in_streams(self, queue: AsyncInferQueue, images: FloatArray) -> FloatArray:
-        logits: dict[int, FloatArray] = {}
+        self._make_room(len(images), self._logits.shape[1:])
 
         def keep(request: InferRequest, index: int) -> None:
-            logits[index] = request.get_tensor(self._output).data.copy()
+            self._logits[index] = request.get_tensor(self._output).data[0]
 
         queue.set_callback(keep)
         for index in range(len(images)):
             queue.start_async({0: images[index : index + 1]}, index, share_inputs=True)
         queue.wait_all()
-        return np.concatenate([logits[index] for index in range(len(images))])
+        return self._logits[: len(images)]
+
+    def _make_room(self, tiles: int, logits_chw: tuple[int, ...]) -> None:
+        """Keeps the room for logits of earlier calls where it suffices."""
+        if len(self._logits) < tiles or self._logits.shape[1:] != tuple(logits_chw):
+            self._logits = np.empty((max(tiles, self.tiles_per_call), *logits_chw), np.float32)
 
     def close(self) -> None:
         """Frees the compiled networks. May be called twice."""
