@@ -28,44 +28,17 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from _record import percentiles, write_result
-from numpy.typing import NDArray
+from _replay import Replay, first_logits
 
-from cclseg import ModelSpec, Segmenter, open_source
-from cclseg.backends.base import Backend
-from cclseg.errors import SpecError
-from cclseg.models import find_model
+from cclseg import Segmenter, open_source
 
 if TYPE_CHECKING:
+    from cclseg.frame import Image
     from cclseg.result import Segmentation
 
 FORM_VARIABLE = "CCLSEG_FRAME_KERNEL"
 _BLOCK_FRAMES = {"call": 20, "stream": 100}
 _LOADED_FRAMES = 8
-
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-
-
-class Replay(Backend):
-    """Hands out the logits of one tile, whatever it is asked."""
-
-    name = "replay"
-    suffixes = ()
-    tiles_per_call = 8
-
-    def __init__(self, spec: ModelSpec, logits: Floats) -> None:
-        super().__init__(spec)
-        self._logits = np.repeat(logits, self.tiles_per_call, axis=0)
-
-    @classmethod
-    def open(
-        cls, path: Path, *, spec: ModelSpec | None = None, threads: int | None = None
-    ) -> Replay:
-        """Refuses: what is replayed comes from no file."""
-        raise SpecError(f"{path} holds no logits to replay; give them to the constructor")
-
-    def _infer(self, images: Floats) -> Floats:
-        return self._logits[: len(images)]
 
 
 @dataclass
@@ -122,7 +95,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with open_source(arguments.video) as source:
         images = [frame.image for frame in islice(source, _LOADED_FRAMES)]
-    spec, logits = _first_logits(arguments.model, images[0])
+    spec, logits = first_logits(arguments.model, images[0])
     cases = []
     for form in arguments.forms or _forms():
         with _chosen(form):
@@ -145,14 +118,6 @@ def main() -> None:
         "cases": [case.record() for case in cases],
     }
     print(write_result("frame_cost", content, arguments.out))
-
-
-def _first_logits(model: str, image: Image) -> tuple[ModelSpec, Floats]:
-    """Returns what the network says of the frame's first tile, (1, K, h, w)."""
-    with Segmenter(find_model(model), backend="onnxruntime", threads=1) as segmenter:
-        height, width = segmenter.spec.input_hw
-        # One tile, so the blended logits are the network's own.
-        return segmenter.spec, segmenter(image[:height, :width])._logits[None]
 
 
 def _forms() -> list[str]:
