@@ -141,10 +141,19 @@ void add(const Share& s, const float* logits, float* canvas) {
 
 // ---- Classes
 
+// The highest and the lowest value at the corners of V cells.
+Floats highest(const float* top, const float* bottom) {
+  return higher(higher(load(top), load(top + 1)), higher(load(bottom), load(bottom + 1)));
+}
+Floats lowest(const float* top, const float* bottom) {
+  return lower(lower(load(top), load(top + 1)), lower(load(bottom), load(bottom + 1)));
+}
+
 // One class may be called higher than another in a cell when it is higher at the corners by more
 // than this share of the largest logit there. Interpolating rounds six times, each time by at most
 // 2^-24 of that logit, and does so for both classes.
 constexpr float kMargin = 1.0f / (1 << 19);
+constexpr float kTiny = 1e-37f;  // below this, rounding is no longer in proportion
 
 // Where the pixels of one axis lie between logits. Cell c, from -1 on, has the pixels from
 // c * stride + stride / 2 on, and lies between logits c and c + 1, held inside.
@@ -273,35 +282,30 @@ class Classes {
     memcpy(&others[0], top_->winner + i + 1, sizeof winner);
     memcpy(&others[1], bottom_->winner + i, sizeof winner);
     memcpy(&others[2], bottom_->winner + i + 1, sizeof winner);
-    const Floats margin = lower(lower(load(top_->margin + i), load(top_->margin + i + 1)),
-                                lower(load(bottom_->margin + i), load(bottom_->margin + i + 1)));
-    return !any((winner ^ others[0]) | (winner ^ others[1]) | (winner ^ others[2]) |
-                ~(margin > size_at(i) * kMargin));
+    const Ints differs = (winner ^ others[0]) | (winner ^ others[1]) | (winner ^ others[2]);
+    return !any(differs | ~(lowest(top_->margin + i, bottom_->margin + i) > margin_at(i)));
   }
 
-  Floats size_at(int64_t i) const {
-    return higher(higher(load(top_->size + i), load(top_->size + i + 1)),
-                  higher(load(bottom_->size + i), load(bottom_->size + i + 1)));
+  // By how much one class must be higher than another at the corners of V cells.
+  Floats margin_at(int64_t i) const {
+    return highest(top_->size + i, bottom_->size + i) * kMargin + kTiny;
   }
 
   // Lists the classes that can be the highest in one of V cells: those whose highest corner reaches
   // the lowest corner of every other class.
   void find_possible(int64_t i) {
-    Floats floor = {};
+    Floats floor = Floats{} - __builtin_inff();
     for (int64_t k = 0; k < e_.classes; ++k) {
-      const float* top = top_->logits + k * places_ + i;
-      const float* bottom = bottom_->logits + k * places_ + i;
-      const Floats low = lower(lower(load(top), load(top + 1)), lower(load(bottom), load(bottom + 1)));
-      floor = k == 0 ? low : higher(floor, low);
+      const int64_t place = k * places_ + i;
+      floor = higher(floor, lowest(top_->logits + place, bottom_->logits + place));
     }
-    floor -= size_at(i) * kMargin;
+    floor -= margin_at(i);
     count_ = 0;
     for (int64_t k = 0; k < e_.classes; ++k) {
-      const float* top = top_->logits + k * places_ + i;
-      const float* bottom = bottom_->logits + k * places_ + i;
-      const Floats high =
-          higher(higher(load(top), load(top + 1)), higher(load(bottom), load(bottom + 1)));
-      if (any(~(high < floor))) possible_[count_++] = k;
+      const int64_t place = k * places_ + i;
+      if (any(~(highest(top_->logits + place, bottom_->logits + place) < floor))) {
+        possible_[count_++] = k;
+      }
     }
   }
 
