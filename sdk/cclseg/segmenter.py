@@ -54,7 +54,8 @@ class Segmenter(Closing):
         overlap: Share of a tile that neighbouring tiles have in common, None for the model's own.
         refine: "off"; others come with later versions.
         temporal: "off"; others come with later versions.
-        threads: Threads of one inference, None for all processors of this process.
+        threads: Threads that compute the network, None for all processors of this process; the
+            rest is done in the calling thread, in a stream by four threads of its own.
         spec: Used instead of what the file says of itself; needed for files without metadata.
 
     Raises:
