@@ -2,7 +2,7 @@
 
 They live in the library that :mod:`cclseg.ops_build` compiles, one for each instruction set; the
 best that this processor has is taken. Where nothing was compiled OpenCV and numpy do the same work
-in three to four times the time. ``$CCLSEG_FRAME_KERNEL`` names one: "opencv", or what
+in two to three times the time. ``$CCLSEG_FRAME_KERNEL`` names one: "opencv", or what
 :func:`kernel_names` lists; ``cclseg doctor`` says which one is in use.
 
 All of them run in the thread that calls them, and release the interpreter's lock meanwhile.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import BackendError, InputError
-from .ops_build import find_cpu_library
+from .ops_build import FOLDER_VARIABLE, find_cpu_library
 from .suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ CHOICE_VARIABLE = "CCLSEG_FRAME_KERNEL"
 """Environment variable that names the form to use."""
 
 WITHOUT_KERNEL = "opencv"
+
+_PLACES = (FOLDER_VARIABLE, "XDG_CACHE_HOME", "HOME")
+"""What decides where a library is found."""
 
 
 class _Window(ctypes.Structure):
@@ -167,15 +170,18 @@ class KernelWindow:
 def frame_kernel() -> FrameKernel | None:
     """Returns the form that this process uses, None for OpenCV and numpy.
 
+    The library is looked for once, as long as the environment names the same places.
+
     Raises:
         InputError: The environment names one that is not there.
         BackendError: The compiled library cannot be loaded.
     """
-    return _chosen(os.environ.get(CHOICE_VARIABLE, ""), find_cpu_library("onnxruntime"))
+    return _chosen(os.environ.get(CHOICE_VARIABLE, ""), *(os.environ.get(name) for name in _PLACES))
 
 
-@lru_cache(maxsize=4)
-def _chosen(choice: str, path: Path | None) -> FrameKernel | None:
+@lru_cache(maxsize=8)
+def _chosen(choice: str, *_places: str | None) -> FrameKernel | None:
+    path = find_cpu_library("onnxruntime")
     if choice == WITHOUT_KERNEL or (path is None and not choice):
         return None
     names = kernel_names(path) if path is not None else ()
