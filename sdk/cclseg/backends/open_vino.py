@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..compiled_cache import is_wanted, keep_entry, load_entry
 from ..errors import BackendError, MissingDependencyError
 from ..onnx_file import TensorInfo, load_onnx, spec_of
 from ..onnx_inline import inline_function
@@ -17,6 +20,8 @@ from ..spec import ModelSpec
 from .base import Backend, check_interface, usable_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openvino import AsyncInferQueue, CompiledModel, Core, InferRequest, Model
 
     from ..frame import FloatArray
@@ -55,9 +60,17 @@ class OpenVinoBackend(Backend):
     tiles_per_call = 8
 
     def __init__(
-        self, core: Core, model: Model, spec: ModelSpec, *, output: str, threads: int
+        self,
+        core: Core,
+        model: Model,
+        spec: ModelSpec,
+        *,
+        output: str,
+        threads: int,
+        origin: str = "",
     ) -> None:
         super().__init__(spec)
+        self._origin = origin
         self._core = core  # knows the operators of the model
         self._model: Model | None = model
         self._output = output
@@ -93,19 +106,44 @@ class OpenVinoBackend(Backend):
             spec = spec or ModelSpec.from_metadata(_metadata(model), name=path.stem)
             logits = check_interface(path, spec, _infos(model.inputs), _infos(model.outputs))
             model.reshape({model.input(0): [1, len(spec.bands), *spec.input_hw]})
-            return cls(core, model, spec, output=logits.name, threads=threads)
+            origin = _origin(source, compiled) if path.suffix.lower() == ".onnx" else ""
+            return cls(core, model, spec, output=logits.name, threads=threads, origin=origin)
         except RuntimeError as error:
             if isinstance(error, BackendError):
                 raise
             raise BackendError(f"OpenVINO cannot load {path}: {error}") from error
 
     def _compiled(self, *, streams: int) -> CompiledModel:
-        options = {
+        options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": streams,
         }
-        return self._core.compile_model(self._model, "CPU", options)
+        if not self._origin:
+            return self._core.compile_model(self._model, "CPU", options)
+        parts = ("openvino", openvino.get_version(), self._origin, self.spec.input_hw, options)
+        return self._kept(parts, options) or self._kept_from_now_on(parts, options)
+
+    def _kept(self, parts: Sequence[object], options: dict[str, object]) -> CompiledModel | None:
+        """Returns the network as an earlier start compiled it; see :mod:`cclseg.compiled_cache`."""
+        entry = load_entry(*parts)
+        if entry is None:
+            return None
+        try:
+            return self._core.import_model(io.BytesIO(entry), "CPU", options)
+        except RuntimeError as error:
+            _log.warning("OpenVINO cannot load what it compiled before: %s; compiling anew", error)
+            return None
+
+    def _kept_from_now_on(
+        self, parts: Sequence[object], options: dict[str, object]
+    ) -> CompiledModel:
+        network = self._core.compile_model(self._model, "CPU", options)
+        if is_wanted():
+            stream = io.BytesIO()
+            network.export_model(stream)
+            keep_entry(stream.getvalue(), *parts)
+        return network
 
     def _infer(self, images: FloatArray) -> FloatArray:
         if self._request is None:
@@ -155,6 +193,14 @@ class OpenVinoBackend(Backend):
     def close(self) -> None:
         """Frees the compiled networks. May be called twice."""
         self._request = self._queue = self._model = None
+
+
+def _origin(source: bytes | Path, compiled: Path | None) -> str:
+    """Returns what a compiled network was made of; empty where that lies in several files."""
+    if isinstance(source, Path):
+        return ""
+    kernel = compiled.name if compiled is not None else "no operator"
+    return f"{hashlib.sha256(source).hexdigest()} with {kernel}"
 
 
 def _with_body(path: Path, source: bytes | Path) -> bytes:
