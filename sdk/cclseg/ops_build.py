@@ -1,8 +1,9 @@
-"""Compiles the native local correlation for this machine, and finds what was compiled.
+"""Compiles the native code for this machine, and finds what was compiled.
 
-The package's own build does this for ONNX Runtime where a compiler is, ``cclseg ops build`` for all
-libraries at any later time. A network runs without it, only slower: each exported file holds the
-operator as standard operators, too.
+That is the local correlation, and in the same library the kernels around the network (see
+:mod:`cclseg.frame_kernels`). The package's own build does this for ONNX Runtime where a compiler
+is, ``cclseg ops build`` for all libraries at any later time. A network runs without it, only
+slower: each exported file holds the operator as standard operators, too.
 """
 
 from __future__ import annotations
