@@ -1,4 +1,4 @@
-"""Compiles the correlation for ONNX Runtime into the package while it is built.
+"""Compiles the correlation and the frame kernels into the package while it is built.
 
 Where no compiler is, or it refuses the sources, the package is built without: it works all the
 same, and ``cclseg ops build`` compiles at any later time. CCLSEG_NO_NATIVE=1 leaves it out.

@@ -41,10 +41,15 @@ def write_result(name: str, content: dict[str, Any], out: Path | None) -> Path:
         "load_average": os.getloadavg(),
         "versions": {"python": platform.python_version()} | _versions(),
         "commit": _commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(_without_folder, sys.argv[1:])],
     }
     write_json(out, surroundings | content)
     return out
+
+
+def _without_folder(word: str) -> str:
+    """Leaves out where a file lies on the machine that measured."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def percentiles(samples: Sequence[float]) -> dict[str, float]:

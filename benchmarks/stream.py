@@ -1,39 +1,74 @@
-"""End-to-end rate of a job on a video, against a plain loop that does the same work.
+"""Rate of a stream of video frames, against a plain loop and against OpenVINO Model API.
 
-Usage: python benchmarks/stream.py [VIDEO] [-m MODEL] [--backend B ...] [--threads 2] [--rounds 5]
+Usage: python benchmarks/stream.py [VIDEO] [-m MODEL] [--backend B ...] [--threads 2]
+           [--frames 48] [--rounds 4] [-o FILE]
 
-The plain loop is what one writes by hand: read, cut the same tiles, normalise, infer, blend with
-the same weights, enlarge, argmax, draw, write, one after another with the same libraries, threads
-and precision. Loop and job take turns in one process; loading the model is in neither. The masks
-of both must agree, or the run fails. Without a video a virtual flight is rendered.
+Each contender decodes the same frames and gives each a mask at its own size, with the same network,
+library, number of threads and precision, and as many runs of the network:
+
+- "stream" is ``Segmenter.stream``.
+- "loop" is what one writes by hand: read, cut the same tiles, normalise, infer, blend with the same
+  weights, enlarge, argmax, one after another.
+- "model-api" feeds the same tiles to the AsyncPipeline of OpenVINO Model API, with one stream of
+  the library per thread, and lets its SegmentationModel prepare and finish them. It neither blends
+  tiles nor interpolates, so its work is less. Only where it is installed; it asks for an older
+  OpenCV, which it does not need, so: pip install --no-deps openvino-model-api==0.4.7
+
+They take turns in one process; loading the model is in none of them. The masks of loop and stream
+must agree, or the run fails. Then the video is played at its own pace, as a camera would, for the
+age of results under the policy "latest"; and once more through a network that costs nothing, for
+the processor time per frame outside inference, decoding included. Without a video a virtual flight
+is rendered.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from _model_api import MODEL_API, ModelApi
+from _plain_loop import OPENERS, Infer, plain_mask, read_frames
 from _record import percentiles, write_result
-from numpy.typing import NDArray
+from _replay import Replay, first_logits
 
-from cclseg import ModelSpec, Segmenter, open_sink, open_source
-from cclseg.backends.onnx_runtime import onnxruntime
-from cclseg.backends.open_vino import openvino
+from cclseg import Segmenter, open_source
 from cclseg.models import DEFAULT_MODEL, find_model
-from cclseg.pipeline import run_job
-from cclseg.tiling import TilePlan, plan_tiles
 
-_ALPHA = 0.45
-_LEAST_AGREEMENT = 0.999
+if TYPE_CHECKING:
+    from cclseg import ModelSpec
+    from cclseg.frame import Image, Mask
+
+_WARM_UP_FRAMES = 12  # OpenVINO is compiled for parallel streams within these
 _AGREEMENT_FRAMES = 3
+_LEAST_AGREEMENT = {"loop": 0.999, MODEL_API: 0.85}
 
-Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+@dataclass
+class Contender:
+    """One way from video to masks, with its samples."""
+
+    masks: Callable[[int], Iterator[Mask]]
+    fps: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    def measure(self, frames: int) -> None:
+        """Adds one sample, so many frames."""
+        cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
+        done = sum(1 for _ in self.masks(frames))
+        self.fps.append(done / ((time.perf_counter_ns() - start_ns) / 1e9))
+        self.cpu_ms.append((time.process_time_ns() - cpu_ns) / 1e6 / done)
+        if done != frames:
+            sys.exit(f"{done} of {frames} frames came out")
 
 
 def main() -> None:
@@ -41,158 +76,168 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("video", nargs="?", type=Path)
     parser.add_argument("-m", "--model", default=DEFAULT_MODEL)
-    parser.add_argument("--backend", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--backend", nargs="+", default=["openvino", "onnxruntime"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=48, help="per sample")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--live-s", type=float, default=15.0, help="how long to play at real pace")
     parser.add_argument("-o", "--out", type=Path, help="result file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        video = arguments.video or _rendered_video(Path(folder) / "virtual.mp4")
-        cases = [
-            _measured(name, video, Path(folder) / "out.mp4", arguments)
-            for name in arguments.backend
-        ]
-        content = {"video": video.name, "threads": arguments.threads, "cases": cases}
+        video = arguments.video or _rendered_video(Path(folder) / "virtual.mp4", arguments.frames)
+        content = {
+            "video": video.name,
+            "frame_hw": next(read_frames(video, 1)).shape[:2],
+            "threads": arguments.threads,
+            "opencv_threads": cv2.getNumThreads(),
+            "frames_per_sample": arguments.frames,
+            "cases": [
+                _measured(name, video, Path(folder), arguments) for name in arguments.backend
+            ],
+            "outside_inference": _outside_inference(arguments.model, video, arguments),
+        }
     print(write_result("stream", content, arguments.out))
 
 
 def _measured(
-    name: str, video: Path, target: Path, arguments: argparse.Namespace
-) -> dict[str, object]:
-    """Measures loop and job on one backend, in turns."""
+    name: str, video: Path, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Measures all contenders on one backend, in turns."""
     path = find_model(arguments.model)
-    fps: dict[str, list[float]] = {"loop": [], "job": []}
-    stages: list[dict[str, float]] = []
     with Segmenter(path, backend=name, threads=arguments.threads) as segmenter:
-        infer = _OPENERS[name](path, segmenter.spec, arguments.threads)
-        agreement = _agreement(video, segmenter, infer)
-        if agreement < _LEAST_AGREEMENT:
-            sys.exit(f"{name}: loop and job agree on {agreement:.2%} of the pixels only")
-        for number in range(arguments.rounds + 1):
-            start_ns = time.perf_counter_ns()
-            frames = _plain_loop(video, target, segmenter.spec, infer)
-            loop_fps = frames / ((time.perf_counter_ns() - start_ns) / 1e9)
-            with open_source(video) as source:
-                sink = open_sink(target, fps=source.fps, codec="mpeg4")  # the loop's own
-                summary = run_job(source, segmenter, sink)
-            if summary.failed or summary.done != frames:
-                sys.exit(f"{name}: the job did {summary.done} of {frames} frames: {summary.failed}")
-            if number:  # the first round warms up
-                fps["loop"].append(loop_fps)
-                fps["job"].append(summary.fps)
-                stages.append(summary.stage_ms)
-    ratio = float(np.median(fps["job"]) / np.median(fps["loop"]))
-    print(
-        f"{name:12} {frames} frames x {arguments.rounds}: loop {np.median(fps['loop']):6.2f} fps, "
-        f"job {np.median(fps['job']):6.2f} fps, {ratio:.2f}x, masks agree on {agreement:.4%}"
-    )
-    return {
+        infer = OPENERS[name](path, segmenter.spec, arguments.threads)
+        contenders = {
+            "stream": Contender(_streaming(segmenter, video)),
+            "loop": Contender(_looping(segmenter.spec, video, infer)),
+        }
+        if name == "openvino" and importlib.util.find_spec("model_api") is not None:
+            rival = ModelApi(path, segmenter.spec, folder, threads=arguments.threads)
+            contenders[MODEL_API] = Contender(
+                lambda frames: rival.masks(read_frames(video, frames))
+            )
+        agreement = _agreements(contenders)
+        for contender in contenders.values():
+            list(contender.masks(_WARM_UP_FRAMES))
+        for _ in range(arguments.rounds):
+            for contender in contenders.values():
+                contender.measure(arguments.frames)
+        age = _live(segmenter, video, arguments.live_s)
+    case = {
         "backend": name,
         "model": segmenter.spec.name,
         "precision": segmenter.spec.precision,
-        "frames": frames,
-        "samples_fps": fps,
-        "fps": {kind: percentiles(values) for kind, values in fps.items()},
-        "job_stage_ms": stages,
-        "ratio_of_medians": ratio,
-        "agreement": agreement,
+        "samples_fps": {key: one.fps for key, one in contenders.items()},
+        "samples_cpu_ms_per_frame": {key: one.cpu_ms for key, one in contenders.items()},
+        "fps": {key: percentiles(one.fps) for key, one in contenders.items()},
+        "cpu_ms_per_frame": {key: percentiles(one.cpu_ms) for key, one in contenders.items()},
+        "ratio_of_medians": _ratios(contenders),
+        "agreement_with_stream": agreement,
+        "live": age,
+    }
+    _print(case)
+    return case
+
+
+def _streaming(segmenter: Segmenter, video: Path) -> Callable[[int], Iterator[Mask]]:
+    def masks(frames: int) -> Iterator[Mask]:
+        with open_source(video) as source:
+            some = (frame.image for frame in islice(source, frames))
+            with segmenter.stream(some) as stream:
+                for result in stream:
+                    yield result.mask
+
+    return masks
+
+
+def _looping(spec: ModelSpec, video: Path, infer: Infer) -> Callable[[int], Iterator[Mask]]:
+    return lambda frames: (plain_mask(frame, spec, infer) for frame in read_frames(video, frames))
+
+
+def _agreements(contenders: dict[str, Contender]) -> dict[str, float]:
+    """Returns the share of pixels on which each contender agrees with the stream."""
+    first = {key: list(one.masks(_AGREEMENT_FRAMES)) for key, one in contenders.items()}
+    found = {
+        key: float(np.mean(np.stack(masks) == np.stack(first["stream"])))
+        for key, masks in first.items()
+        if key != "stream"
+    }
+    for key, share in found.items():
+        if share < _LEAST_AGREEMENT[key]:
+            sys.exit(f"stream and {key} agree on {share:.2%} of the pixels only")
+    return found
+
+
+def _ratios(contenders: dict[str, Contender]) -> dict[str, float]:
+    ours = np.median(contenders["stream"].fps)
+    return {
+        key: float(ours / np.median(one.fps)) for key, one in contenders.items() if key != "stream"
     }
 
 
-def _plain_loop(video: Path, target: Path, spec: ModelSpec, infer: Infer) -> int:
-    """Does the job's work frame by frame; returns the number of frames."""
-    capture = cv2.VideoCapture(str(video))
-    size_wh = tuple(
-        int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+def _live(segmenter: Segmenter, video: Path, seconds: float) -> dict[str, Any]:
+    """Plays the video at its own pace and returns how old results are when handed out."""
+    stop_ns = time.monotonic_ns() + round(seconds * 1e9)
+    ages_ms = []
+    with segmenter.stream(f"realtime:{video}", policy="latest") as stream:
+        for result in stream:
+            ages_ms.append(result.age_ms)
+            if time.monotonic_ns() > stop_ns:
+                stream.stop()
+        stats = stream.stats()
+    return {
+        "policy": "latest",
+        "captured": stats.captured,
+        "delivered": stats.delivered,
+        "given_up": stats.dropped + stats.superseded,
+        "samples_age_ms": ages_ms,
+        "age_ms": percentiles(ages_ms),
+    }
+
+
+def _outside_inference(
+    model: str, video: Path, arguments: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Returns the processor time per frame of stream and loop with a network that costs nothing."""
+    spec, logits = first_logits(model, next(read_frames(video, 1)))
+    with Segmenter.from_backend(Replay(spec, logits)) as segmenter:
+        contenders = {
+            "stream": Contender(_streaming(segmenter, video)),
+            "loop": Contender(_looping(spec, video, lambda images: logits[: len(images)])),
+        }
+        for _ in range(arguments.rounds):
+            for contender in contenders.values():
+                contender.measure(arguments.frames)
+    for key, one in contenders.items():
+        print(f"outside inference: {key:6} {np.median(one.cpu_ms):6.2f} ms of processor a frame")
+    return {
+        key: {"samples_cpu_ms": one.cpu_ms, "cpu_ms": percentiles(one.cpu_ms)}
+        for key, one in contenders.items()
+    }
+
+
+def _print(case: dict[str, Any]) -> None:
+    print(f"{case['backend']}, {case['model']} {case['precision']}:")
+    for key, samples in case["samples_fps"].items():
+        cpu_ms = np.median(case["samples_cpu_ms_per_frame"][key])
+        print(f"  {key:10} {np.median(samples):6.2f} fps, {cpu_ms:7.1f} ms of processor a frame")
+    for key, ratio in case["ratio_of_medians"].items():
+        share = case["agreement_with_stream"][key]
+        print(f"  stream is {ratio:.2f}x {key}; masks agree on {share:.3%}")
+    live, age = case["live"], case["live"]["age_ms"]
+    print(
+        f"  live: {live['delivered']} of {live['captured']} frames, age p50 {age['p50']:.0f} ms, "
+        f"p99 {age['p99']:.0f} ms"
     )
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), fps, size_wh)
-    palette = np.array(spec.palette, np.uint8)[:, ::-1]
-    frames = 0
-    while (frame := capture.read()[1]) is not None:
-        mask = _plain_mask(frame, spec, infer)
-        colours = palette[mask]
-        overlay = cv2.addWeighted(frame, 1 - _ALPHA, colours, _ALPHA, 0)
-        borders = np.zeros(mask.shape, bool)
-        borders[:, :-1] = mask[:, 1:] != mask[:, :-1]
-        borders[:-1] |= mask[1:] != mask[:-1]
-        overlay[borders] = colours[borders]
-        writer.write(overlay)
-        frames += 1
-    capture.release()
+
+
+def _rendered_video(path: Path, frames: int) -> Path:
+    """Renders a virtual flight at 1280 x 720."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (1280, 720))
+    with open_source(f"virtual:seed=1,frames={frames},size=1280x720") as source:
+        images: Iterator[Image] = (frame.image for frame in source)
+        for image in images:
+            writer.write(image)
     writer.release()
-    return frames
-
-
-def _plain_mask(frame: NDArray[np.uint8], spec: ModelSpec, infer: Infer) -> NDArray[np.uint8]:
-    plan = plan_tiles(
-        frame.shape[:2], spec.input_hw, overlap=spec.overlap, stride=spec.output_stride
-    )
-    height, width = plan.canvas_hw[0] * plan.stride, plan.canvas_hw[1] * plan.stride
-    bottom, right = height - frame.shape[0], width - frame.shape[1]
-    padded = cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_REFLECT_101)
-    rgb = cv2.cvtColor(padded, cv2.COLOR_BGR2RGB).astype(np.float32)
-    normal = (rgb - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-    canvas = np.zeros((spec.num_classes, *plan.canvas_hw), np.float32)
-    for index, (top, left) in enumerate(plan.corners):
-        tile = normal[top : top + spec.input_hw[0], left : left + spec.input_hw[1]]
-        logits = infer(np.ascontiguousarray(tile.transpose(2, 0, 1)[None]))[0]
-        _add(canvas, plan, index, logits)
-    full = [cv2.resize(plane, (width, height)) for plane in canvas]
-    return np.argmax(full, axis=0)[: frame.shape[0], : frame.shape[1]].astype(np.uint8)
-
-
-def _add(
-    canvas: NDArray[np.float32], plan: TilePlan, index: int, logits: NDArray[np.float32]
-) -> None:
-    row, column = divmod(index, len(plan.lefts))
-    y, x = plan.tops[row] // plan.stride, plan.lefts[column] // plan.stride
-    weights = np.outer(plan.row_weights[row], plan.column_weights[column])
-    canvas[:, y : y + logits.shape[1], x : x + logits.shape[2]] += logits * weights
-
-
-def _onnxruntime(path: Path, spec: ModelSpec, threads: int) -> Infer:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda images: session.run(["logits"], {name: images})[0]
-
-
-def _openvino(path: Path, spec: ModelSpec, threads: int) -> Infer:
-    core = openvino.Core()
-    model = core.read_model(path)
-    model.reshape({model.input(0): [1, len(spec.bands), *spec.input_hw]})
-    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(model, "CPU", options)
-    return lambda images: compiled([images])["logits"]
-
-
-_OPENERS: dict[str, Callable[[Path, ModelSpec, int], Infer]] = {
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
-}
-
-
-def _agreement(video: Path, segmenter: Segmenter, infer: Infer) -> float:
-    """Returns the share of pixels on which loop and segmenter agree, over the first frames."""
-    same = []
-    with open_source(video) as source:
-        for frame in source:
-            mask = _plain_mask(frame.image, segmenter.spec, infer)
-            same.append(float((segmenter(frame.image).mask == mask).mean()))
-            if len(same) == _AGREEMENT_FRAMES:
-                break
-    return float(np.mean(same))
-
-
-def _rendered_video(path: Path) -> Path:
-    """Renders a virtual flight of 120 frames at 1280 x 720."""
-    with open_source("virtual:seed=1,frames=120,size=1280x720") as source:
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (1280, 720))
-        for frame in source:
-            writer.write(frame.image)
-        writer.release()
     return path
 
 

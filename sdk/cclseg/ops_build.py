@@ -1,8 +1,9 @@
-"""Compiles the native local correlation for this machine, and finds what was compiled.
+"""Compiles the native code for this machine, and finds what was compiled.
 
-The package's own build does this for ONNX Runtime where a compiler is, ``cclseg ops build`` for all
-libraries at any later time. A network runs without it, only slower: each exported file holds the
-operator as standard operators, too.
+That is the local correlation, and in the same library the kernels around the network (see
+:mod:`cclseg.frame_kernels`). The package's own build does this for ONNX Runtime where a compiler
+is, ``cclseg ops build`` for all libraries at any later time. A network runs without it, only
+slower: each exported file holds the operator as standard operators, too.
 """
 
 from __future__ import annotations
@@ -56,9 +57,18 @@ class Source:
         return "".join((Path(self.name).stem, *self.flags[-1:], ".o"))
 
 
-_COMMON = (Source("correlation.cpp"), Source("c_api.cpp"), Source("isa_portable.cpp"))
+_ROUNDED = "-ffp-contract=off"  # sums are rounded as numpy rounds them
+_COMMON = (
+    Source("correlation.cpp"),
+    Source("c_api.cpp"),
+    Source("isa_portable.cpp"),
+    Source("frame.cpp"),
+    Source("frame_isa.cpp", (_ROUNDED,)),
+)
 _KERNELS = {
     "x86_64": (
+        Source("frame_isa.cpp", (_ROUNDED, "-mavx2")),
+        Source("frame_isa.cpp", (_ROUNDED, *_AVX512)),
         Source("isa_avx2.cpp", ("-mavx2", "-mfma")),
         Source("isa_avx512.cpp", _AVX512),
         Source("isa_avx512.cpp", (*_AVX512, "-mavx512vnni")),

@@ -59,7 +59,8 @@ class Segmenter(Closing):
         refine: "off"; others come with later versions.
         temporal: "smooth" takes the frames for consecutive ones of one camera and lets each result
             take over a share of the last one, where both see the same (:mod:`cclseg.temporal`).
-        threads: Threads of one inference, None for all processors of this process.
+        threads: Threads that compute the network, None for all processors of this process; the
+            rest is done in the calling thread, in a stream by four threads of its own.
         budget_ms: What a frame may take from pixels to mask; 99 of 100 keep to it wherever one of
             :attr:`levels` can. None for as long as it takes.
         spec: Used instead of what the file says of itself; needed for files without metadata.

@@ -39,7 +39,7 @@ class TileCutter:
         self._plan: TilePlan | None = None
 
     def load(self, frame: ImageLike, *, channels: ChannelOrder | None = None) -> TilePlan:
-        """Takes the frame whose tiles come next; its pixels are copied.
+        """Takes the frame whose tiles come next; it must stay as it is until they are cut.
 
         Args:
             frame: (H, W, C) uint8, C-contiguous or not, of numpy or whatever speaks DLPack.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
+from .frame_kernels import frame_kernel
 
 if TYPE_CHECKING:
     from .frame import FloatArray
@@ -147,6 +148,7 @@ class Blender:
 
     def __init__(self, plan: TilePlan, *, num_classes: int) -> None:
         self._plan = plan
+        self._kernel = frame_kernel()
         self.canvas: FloatArray = np.zeros((num_classes, *plan.canvas_hw), np.float32)
 
     def add(self, index: int, logits: FloatArray) -> None:
@@ -159,6 +161,10 @@ class Blender:
         plan = self._plan
         row, column = divmod(index, len(plan.lefts))
         top, left = plan.tops[row] // plan.stride, plan.lefts[column] // plan.stride
+        weights = plan.row_weights[row], plan.column_weights[column]
+        if self._kernel is not None:
+            tile = np.ascontiguousarray(logits, np.float32)
+            self._kernel.add_tile(tile, self.canvas, (top, left), weights)
+            return
         height, width = logits.shape[1:]
-        weights = np.outer(plan.row_weights[row], plan.column_weights[column])
-        self.canvas[:, top : top + height, left : left + width] += logits * weights
+        self.canvas[:, top : top + height, left : left + width] += logits * np.outer(*weights)

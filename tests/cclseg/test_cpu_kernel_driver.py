@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 from correlation_contract import normal_maps
-from native_libraries import HERE, built_once
+from native_libraries import HERE, arm_program, sanitized_program
 
-from cclseg import ops_build
 from cclseg.correlation import local_correlation
-from cclseg.errors import BackendError
 
 DRIVER = HERE / "kernel_driver.cpp"
-ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 CASES = [  # shape, window
     ((2, 3, 1, 1), {"radius": 1}),
@@ -28,34 +24,12 @@ CASES = [  # shape, window
 
 @pytest.fixture(scope="module")
 def sanitized():
-    """The command of a program that stops at a wrong access or undefined arithmetic."""
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-
-    def build(folder):
-        program = folder / "driver"
-        ops_build.compile_kernels(ops_build.find_compiler(), DRIVER, program, flags)
-        return program
-
-    try:
-        return [built_once("sanitized", build)]
-    except BackendError as error:
-        pytest.skip(f"no compiler with sanitizers: {error}")
+    return sanitized_program(DRIVER)
 
 
 @pytest.fixture(scope="module")
 def emulated():
-    """The command of a program for 64-bit ARM in an emulator."""
-    compiler, emulator = shutil.which(ARM_COMPILER), shutil.which(ARM_EMULATOR)
-    if compiler is None or emulator is None:
-        pytest.skip(f"needs {ARM_COMPILER} and {ARM_EMULATOR}: "
-                    "apt install g++-aarch64-linux-gnu qemu-user")  # fmt: skip
-
-    def build(folder):
-        program = folder / "driver"
-        ops_build.compile_kernels(compiler, DRIVER, program, ("-static",))
-        return program
-
-    return [emulator, "-cpu", "max", built_once("arm", build)]
+    return arm_program(DRIVER)
 
 
 def kernels_of(command):

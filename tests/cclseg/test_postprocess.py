@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclseg import postprocess
+from cclseg.errors import InputError
 from cclseg.postprocess import class_ids, confidence, enlarged
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 @st.composite
@@ -95,3 +98,8 @@ def test_more_than_255_classes_need_16_bits():
     mask = class_ids(logits, stride=2, size_hw=(4, 4))
     assert mask.dtype == np.uint16
     assert mask[0, 0] == 299
+
+
+def test_a_frame_beyond_its_logits_is_refused():
+    with pytest.raises(InputError, match="do not cover a frame of \\(9, 8\\)"):
+        class_ids(np.ones((3, 2, 2), np.float32), stride=4, size_hw=(9, 8))

@@ -17,6 +17,8 @@ from cclseg.preprocess import (
 
 SPEC = brightest_band_spec(mean=(10.0, 127.0, 131.5), std=(50.0, 60.0, 71.0))
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def random_image(size_hw, bands=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*size_hw, bands), np.uint8)

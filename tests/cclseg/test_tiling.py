@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from cclseg.errors import InputError
 from cclseg.tiling import Blender, plan_tiles
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 @st.composite
 def plans(draw):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from cclseg.native_build_tensorrt import find_nvcc
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".pytest_cache" / "cclseg-native"
+ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
 def built_once(name, build):
@@ -43,6 +45,36 @@ def native_library(host):
         except BackendError as error:
             pytest.skip(str(error))
         return ops_build.build_cpu(FOLDER, hosts=[host])[host]
+
+
+def sanitized_program(driver):
+    """Returns the command of a program that stops at a wrong access or undefined arithmetic."""
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    try:
+        return [_program("sanitized", driver, ops_build.find_compiler(), flags)]
+    except BackendError as error:
+        pytest.skip(f"no compiler with sanitizers: {error}")
+
+
+def arm_program(driver):
+    """Returns the command of a program for 64-bit ARM in an emulator."""
+    compiler, emulator = shutil.which(ARM_COMPILER), shutil.which(ARM_EMULATOR)
+    if compiler is None or emulator is None:
+        pytest.skip(f"needs {ARM_COMPILER} and {ARM_EMULATOR}: "
+                    "apt install g++-aarch64-linux-gnu qemu-user")  # fmt: skip
+    return [emulator, "-cpu", "max", _program("arm", driver, compiler, ("-static",))]
+
+
+def _program(name, driver, compiler, flags):
+    """Compiles the kernels and a driver around them."""
+
+    def build(folder):
+        program = folder / "driver"
+        include = ("-I", str(ops_build.SOURCES))
+        ops_build.compile_kernels(compiler, driver, program, (*flags, *include))
+        return program
+
+    return built_once(f"{name}-{driver.stem}", build)
 
 
 @cache

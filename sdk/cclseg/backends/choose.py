@@ -6,14 +6,16 @@ import importlib
 import logging
 import time
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..built_engines import ENGINE_SUFFIXES
+from ..compiled_cache import is_wanted, keep_entry, load_entry
 from ..errors import BackendError, InputError, MissingDependencyError
+from ..files import file_sha256
 from ..suggest import did_you_mean
 from ..trust import vetted
 from .base import Backend, usable_threads
@@ -112,6 +114,10 @@ def open_vetted(
         chosen = load_backend(backend)
         _check_suffix(path, chosen)
         return chosen.open(path, spec=spec, threads=threads)
+    parts = _parts_of_choice(path, threads)
+    kept = load_entry(*parts) if parts else None
+    if kept is not None:
+        return load_backend(kept.decode()).open(path, spec=spec, threads=threads)
     candidates = _installed(_names_for(path))
     if len(candidates) == 1:
         only = candidates[0]
@@ -122,7 +128,20 @@ def open_vetted(
         return load_backend(_remembered[identity]).open(path, spec=spec, threads=threads)
     fastest = _open_fastest(path, candidates, spec=spec, threads=threads)
     _remembered[identity] = fastest.name
+    if parts:
+        keep_entry(fastest.name.encode(), *parts)
     return fastest
+
+
+def _parts_of_choice(path: Path, threads: int) -> tuple[object, ...]:
+    """Returns what the fastest backend depends on; nothing where it is not to be kept."""
+    if not is_wanted():
+        return ()
+    try:
+        versions = [(name, version(name)) for name in _names_for(path)]
+    except PackageNotFoundError:  # of a library under another name a change would not be seen
+        return ()
+    return ("fastest", file_sha256(path), threads, *versions)
 
 
 _remembered: dict[tuple[Path, int, int, int], str] = {}

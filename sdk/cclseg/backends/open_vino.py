@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..compiled_cache import is_wanted, keep_entry, load_entry
 from ..errors import BackendError, MissingDependencyError
 from ..onnx_file import TensorInfo, load_onnx, spec_of
 from ..onnx_inline import inline_function
@@ -17,6 +20,8 @@ from ..spec import ModelSpec
 from .base import Backend, check_interface, usable_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openvino import AsyncInferQueue, CompiledModel, Core, InferRequest, Model
 
     from ..frame import FloatArray
@@ -55,9 +60,17 @@ class OpenVinoBackend(Backend):
     tiles_per_call = 8
 
     def __init__(
-        self, core: Core, model: Model, spec: ModelSpec, *, output: str, threads: int
+        self,
+        core: Core,
+        model: Model,
+        spec: ModelSpec,
+        *,
+        output: str,
+        threads: int,
+        origin: str = "",
     ) -> None:
         super().__init__(spec)
+        self._origin = origin
         self._core = core  # knows the operators of the model
         self._model: Model | None = model
         self._output = output
@@ -65,6 +78,7 @@ class OpenVinoBackend(Backend):
         self._request: InferRequest | None = self._compiled(streams=1).create_infer_request()
         self._queue: AsyncInferQueue | None = None
         self._tiles_in_groups = 0
+        self._logits: FloatArray = np.empty((0, 0, 0, 0), np.float32)
 
     @classmethod
     def open(
@@ -92,19 +106,44 @@ class OpenVinoBackend(Backend):
             spec = spec or ModelSpec.from_metadata(_metadata(model), name=path.stem)
             logits = check_interface(path, spec, _infos(model.inputs), _infos(model.outputs))
             model.reshape({model.input(0): [1, len(spec.bands), *spec.input_hw]})
-            return cls(core, model, spec, output=logits.name, threads=threads)
+            origin = _origin(source, compiled) if path.suffix.lower() == ".onnx" else ""
+            return cls(core, model, spec, output=logits.name, threads=threads, origin=origin)
         except RuntimeError as error:
             if isinstance(error, BackendError):
                 raise
             raise BackendError(f"OpenVINO cannot load {path}: {error}") from error
 
     def _compiled(self, *, streams: int) -> CompiledModel:
-        options = {
+        options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": streams,
         }
-        return self._core.compile_model(self._model, "CPU", options)
+        if not self._origin:
+            return self._core.compile_model(self._model, "CPU", options)
+        parts = ("openvino", openvino.get_version(), self._origin, self.spec.input_hw, options)
+        return self._kept(parts, options) or self._kept_from_now_on(parts, options)
+
+    def _kept(self, parts: Sequence[object], options: dict[str, object]) -> CompiledModel | None:
+        """Returns the network as an earlier start compiled it; see :mod:`cclseg.compiled_cache`."""
+        entry = load_entry(*parts)
+        if entry is None:
+            return None
+        try:
+            return self._core.import_model(io.BytesIO(entry), "CPU", options)
+        except RuntimeError as error:
+            _log.warning("OpenVINO cannot load what it compiled before: %s; compiling anew", error)
+            return None
+
+    def _kept_from_now_on(
+        self, parts: Sequence[object], options: dict[str, object]
+    ) -> CompiledModel:
+        network = self._core.compile_model(self._model, "CPU", options)
+        if is_wanted():
+            stream = io.BytesIO()
+            network.export_model(stream)
+            keep_entry(stream.getvalue(), *parts)
+        return network
 
     def _infer(self, images: FloatArray) -> FloatArray:
         if self._request is None:
@@ -112,7 +151,7 @@ class OpenVinoBackend(Backend):
         try:
             if len(images) > 1 and self._threads > 1:
                 self._count_group(len(images))
-            if self._queue is not None and len(images) > 1:
+            if self._queue is not None and len(images) > 1 and self._logits.size:
                 return self._infer_in_streams(self._queue, images)
             return self._infer_in_sequence(self._request, images)
         except RuntimeError as error:
@@ -127,27 +166,41 @@ class OpenVinoBackend(Backend):
             self._queue = openvino.AsyncInferQueue(self._compiled(streams=self._threads))
 
     def _infer_in_sequence(self, request: InferRequest, images: FloatArray) -> FloatArray:
-        logits = []
         for index in range(len(images)):
             request.infer({0: images[index : index + 1]}, share_inputs=True)
-            logits.append(request.get_tensor(self._output).data.copy())
-        return np.concatenate(logits)
+            logits = request.get_tensor(self._output).data
+            self._make_room(len(images), logits.shape[1:])
+            self._logits[index] = logits[0]
+        return self._logits[: len(images)]
 
     def _infer_in_streams(self, queue: AsyncInferQueue, images: FloatArray) -> FloatArray:
-        logits: dict[int, FloatArray] = {}
+        self._make_room(len(images), self._logits.shape[1:])
 
         def keep(request: InferRequest, index: int) -> None:
-            logits[index] = request.get_tensor(self._output).data.copy()
+            self._logits[index] = request.get_tensor(self._output).data[0]
 
         queue.set_callback(keep)
         for index in range(len(images)):
             queue.start_async({0: images[index : index + 1]}, index, share_inputs=True)
         queue.wait_all()
-        return np.concatenate([logits[index] for index in range(len(images))])
+        return self._logits[: len(images)]
+
+    def _make_room(self, tiles: int, logits_chw: tuple[int, ...]) -> None:
+        """Keeps the room for logits of earlier calls where it suffices."""
+        if len(self._logits) < tiles or self._logits.shape[1:] != tuple(logits_chw):
+            self._logits = np.empty((max(tiles, self.tiles_per_call), *logits_chw), np.float32)
 
     def close(self) -> None:
         """Frees the compiled networks. May be called twice."""
         self._request = self._queue = self._model = None
+
+
+def _origin(source: bytes | Path, compiled: Path | None) -> str:
+    """Returns what a compiled network was made of; empty where that lies in several files."""
+    if isinstance(source, Path):
+        return ""
+    kernel = compiled.name if compiled is not None else "no operator"
+    return f"{hashlib.sha256(source).hexdigest()} with {kernel}"
 
 
 def _with_body(path: Path, source: bytes | Path) -> bytes:

@@ -19,9 +19,9 @@ class Progress(Protocol):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def ops() -> None:
-    """Compile the native correlation operator for what is on this machine.
+    """Compile the native code for what is on this machine.
 
-    Networks run without it, only slower.
+    That is the correlation operator and what prepares frames; all runs without, only slower.
     """
 
 

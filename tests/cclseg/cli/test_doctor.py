@@ -14,6 +14,7 @@ from native_libraries import native_library
 from cclseg import doctor
 from cclseg.cli.app import run
 from cclseg.doctor import diagnose
+from cclseg.frame_kernels import kernel_names
 from cclseg.machine import read_machine
 
 if TYPE_CHECKING:
@@ -70,6 +71,22 @@ def test_a_damaged_model_is_a_failure_of_every_backend(
     assert "damaged.onnx" in finding.detail
     assert not diagnosis.usable
     assert diagnosis.verdict.startswith("not ready: no backend can run the bundled model")
+
+
+def test_the_form_that_prepares_frames_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = native_library("onnxruntime")
+    monkeypatch.setenv("CCLSEG_NATIVE_DIR", str(library.parent))
+    monkeypatch.delenv("CCLSEG_FRAME_KERNEL", raising=False)
+    best = kernel_names(library)[0]
+    finding = doctor._look_at_frame_kernel()
+    assert (finding.state, finding.detail) == ("ok", f"compiled for {best}: {library}")
+    monkeypatch.setenv("CCLSEG_FRAME_KERNEL", "opencv")
+    finding = doctor._look_at_frame_kernel()
+    assert (finding.state, finding.advice) == ("absent", "unset CCLSEG_FRAME_KERNEL")
+    monkeypatch.setenv("CCLSEG_FRAME_KERNEL", "avx1024")
+    diagnosis = diagnose()
+    assert _finding(diagnosis, "preparation and classes", doctor.FRAMES).state == "failed"
+    assert not diagnosis.usable
 
 
 def test_a_compiled_correlation_is_found_and_its_absence_says_what_to_do(
