@@ -72,6 +72,9 @@ class Stages:
         results: What comes out, one lane per feed.
         captured: Frames captured so far, by feed.
         failed: Frames without a result so far, by feed.
+        asked_s: When each source was asked for the frame that it owes, by ``time.monotonic``; None
+            while it owes none.
+        ended: Whether each source has come to its end.
     """
 
     def __init__(self, feeds: Sequence[Feed], network: Network) -> None:
@@ -80,6 +83,8 @@ class Stages:
         self._stopping = False
         self.captured = [0] * len(self._feeds)
         self.failed = [0] * len(self._feeds)
+        self.asked_s: list[float | None] = [None] * len(self._feeds)
+        self.ended = [False] * len(self._feeds)
         self._waiting = Lanes[_Captured | End]([feed.waiting for feed in self._feeds])
         self._packer = Packer(network, feeds=len(self._feeds))
         self._computed = Channel[Computed](2)
@@ -146,7 +151,9 @@ class Stages:
         try:
             while not self._stopping:
                 start_ns = time.perf_counter_ns()
+                self.asked_s[index] = time.monotonic()
                 frame = next(frames, None)
+                self.asked_s[index] = None
                 if frame is None:
                     break
                 decode_ms = (time.perf_counter_ns() - start_ns) / 1e6
@@ -160,6 +167,7 @@ class Stages:
         except BaseException as error:  # raised where the results are taken, behind those before
             failure = error
         finally:
+            self.asked_s[index], self.ended[index] = None, True
             if isinstance(frames, Generator):  # it may hold a file open
                 frames.close()
         self._waiting.end(index, End(index, failure))
