@@ -75,12 +75,13 @@ class Stages:
         asked_s: When each source was asked for the frame that it owes, by ``time.monotonic``; None
             while it owes none.
         ended: Whether each source has come to its end.
+        stopping: No more frames are captured.
     """
 
     def __init__(self, feeds: Sequence[Feed], network: Network) -> None:
         self._feeds = tuple(feeds)
         self._network = network
-        self._stopping = False
+        self.stopping = False
         self.captured = [0] * len(self._feeds)
         self.failed = [0] * len(self._feeds)
         self.asked_s: list[float | None] = [None] * len(self._feeds)
@@ -111,13 +112,13 @@ class Stages:
 
     def stop(self) -> None:
         """Captures no more frames; those on their way still come out. Any thread may call it."""
-        self._stopping = True
+        self.stopping = True
         for feed in self._feeds:
             feed.source.interrupt()
 
     def close(self) -> None:
         """Ends all threads, whatever is on its way. May be called twice."""
-        self._stopping = True
+        self.stopping = True
         if self._capturing:
             self.stop()
         self._waiting.close()
@@ -149,7 +150,7 @@ class Stages:
         feed, failure = self._feeds[index], None
         frames = iter(feed.source.frames(on_error=self._listener(index)))
         try:
-            while not self._stopping:
+            while not self.stopping:
                 start_ns = time.perf_counter_ns()
                 self.asked_s[index] = time.monotonic()
                 frame = next(frames, None)

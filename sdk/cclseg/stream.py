@@ -71,6 +71,7 @@ class Stream(Closing):
 
     Attributes:
         sources: What it reads, by name.
+        spec: What the model says of itself.
 
     Example:
         >>> with segmenter.stream("rtsp://10.0.0.7/live") as stream:  # doctest: +SKIP
@@ -90,6 +91,7 @@ class Stream(Closing):
         to_close: Sequence[Source] = (),
     ) -> None:
         self.sources = dict(sources)
+        self.spec = network.spec
         self._names = tuple(sources)
         self._stages = Stages(
             [_feed(name, source, policy, on_error) for name, source in sources.items()], network
@@ -182,6 +184,11 @@ class Stream(Closing):
             failed=sum(stages.failed[i] for i in chosen),
             age_ms=_percentiles(ages_ms),
         )
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop, or is closed."""
+        return self._stages.stopping
 
     def stop(self) -> None:
         """Captures no more frames; the results on their way are still handed out.

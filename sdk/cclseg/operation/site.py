@@ -1,0 +1,289 @@
+"""What the page's server answers, and to whom.
+
+===================  ====================================================
+path                 gives
+===================  ====================================================
+``/``                a page with the picture, figures and events
+``/stream.mjpg``     the pictures alone (``?stream=NAME`` where there are several)
+``/healthz``         JSON, with status 200 where all is well, else 503
+``/metrics``         the same for Prometheus
+===================  ====================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ..errors import MissingDependencyError
+from ..suggest import did_you_mean
+from .metrics_text import CONTENT_TYPE, Metrics
+from .pictures import Pictures
+
+try:
+    from aiohttp import web
+    from aiohttp.http_exceptions import HttpProcessingError
+except ImportError as error:
+    raise MissingDependencyError.for_extra(
+        "aiohttp", extra="serve", purpose="the page of a stream"
+    ) from error
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Server": "cclseg",
+}
+_BOUNDARY = "picture"
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[\w.-]+))(?::\d+)?", re.ASCII)
+
+# A phone on a slow link shall see what is, not what the system has stored up for it.
+_SEND_BUFFER_BYTES = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may ask for.
+
+    Attributes:
+        connections: Open at a time; further ones are closed at once.
+        watchers: Connections that see pictures; further ones get status 503.
+        header_bytes: Length of a line of a request.
+        request_s: Time for the first request of a connection to arrive.
+        idle_s: Time until the next one has.
+        picture_s: Time for a picture to be taken. Where there is no other for this time, the same
+            is sent again.
+    """
+
+    connections: int = 64
+    watchers: int = 8
+    header_bytes: int = 8190
+    request_s: float = 10.0
+    idle_s: float = 20.0
+    picture_s: float = 10.0
+
+
+class Site:
+    """The paths of the server.
+
+    Args:
+        supervisor: Whom to ask.
+        names: Host names under which it may be asked, beside addresses.
+        limits: What clients may ask for.
+    """
+
+    def __init__(self, supervisor: Supervisor, names: Sequence[str], limits: Limits) -> None:
+        self._supervisor = supervisor
+        self._names = frozenset(name.lower() for name in names)
+        self._limits = limits
+        self._metrics = Metrics(lambda: supervisor.health)
+        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="cclseg-picture")
+        self._pictures: dict[str, Pictures] = {}
+        self._watchers = 0
+        self._unheard: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
+
+    @asynccontextmanager
+    async def running(self, listening: socket.socket) -> AsyncIterator[None]:
+        """Answers those who connect to a socket."""
+        limits = self._limits
+        runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            logger=_quiet_logger(),
+            handler_cancellation=True,
+            shutdown_timeout=1.0,
+            keepalive_timeout=limits.idle_s,
+            lingering_time=1.0,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+        )
+        await runner.setup()
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.BaseProtocol:
+            assert runner.server is not None
+            if len(runner.server.connections) >= limits.connections:
+                return _Refusal()
+            connection = runner.server()
+            self._unheard[connection] = loop.call_later(limits.request_s, self._cut, connection)
+            return connection
+
+        try:
+            async with await loop.create_server(accept, sock=listening):
+                yield
+        finally:
+            await runner.cleanup()
+            self._drawing.shutdown()
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard])
+        application.on_response_prepare.append(_add_headers)
+        page = files(__package__) / "page"
+        for path, (name, kind) in _PAGE.items():
+            application.router.add_get(path, _asset((page / name).read_bytes(), kind))
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/metrics", self._metrics_text)
+        application.router.add_get("/stream.mjpg", self._stream, allow_head=False)
+        return application
+
+    def _cut(self, connection: asyncio.BaseProtocol) -> None:
+        """Ends a connection that has not asked for anything in time."""
+        self._unheard.pop(connection, None)
+        transport = getattr(connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        timer = self._unheard.pop(request.protocol, None)
+        if timer is not None:
+            timer.cancel()
+        if not self._is_ours(request.headers.get("Host")):
+            # Else a stranger's page could read ours, under a name of its own that leads here.
+            raise web.HTTPMisdirectedRequest(
+                text="this name is not known here; use the address, or start with "
+                "--serve-name NAME\n"
+            )
+        return await handler(request)
+
+    def _is_ours(self, host: str | None) -> bool:
+        if host is None:  # an old client, not a browser
+            return True
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return False
+        if match["v6"]:
+            return True
+        name = match["name"].lower().rstrip(".")
+        return name in self._names or _is_address(name)
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        health = self._supervisor.health
+        body = json.dumps(health.to_dict(), ensure_ascii=False)
+        return web.Response(
+            text=body, content_type="application/json", status=200 if health.healthy else 503
+        )
+
+    async def _metrics_text(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        if self._watchers >= self._limits.watchers:
+            raise web.HTTPServiceUnavailable(
+                text=f"{self._watchers} watch already; try again later\n",
+                headers={"Retry-After": "10"},
+            )
+        pictures = self._pictures_of(request.query.get("stream"))
+        response = web.StreamResponse()
+        response.content_type = "multipart/x-mixed-replace"
+        response.headers["Content-Type"] += f"; boundary={_BOUNDARY}"
+        self._watchers += 1
+        try:
+            with pictures.watched():
+                await response.prepare(request)
+                await self._send_pictures(request, response, pictures)
+        finally:
+            self._watchers -= 1
+        return response
+
+    def _pictures_of(self, name: str | None) -> Pictures:
+        names = self._supervisor.names or ("",)
+        name = names[0] if name is None else name
+        if name not in names:
+            raise web.HTTPNotFound(text=f"no stream '{name}'; {did_you_mean(name, names)}\n")
+        if name not in self._pictures:
+            self._pictures[name] = Pictures(lambda: self._supervisor.newest(name), self._drawing)
+        return self._pictures[name]
+
+    async def _send_pictures(
+        self, request: web.Request, response: web.StreamResponse, pictures: Pictures
+    ) -> None:
+        """Sends the newest picture whenever the client has taken the one before."""
+        assert request.transport is not None
+        channel = request.transport.get_extra_info("socket")
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        longest_s, number = self._limits.picture_s, 0
+        # The mark of the next part ends a part: a browser shows it then and not one later.
+        await response.write(f"--{_BOUNDARY}\r\n".encode())
+        while True:
+            number, jpeg = await pictures.next(number, longest_s=longest_s)
+            if not jpeg:
+                continue
+            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            part = head.encode() + jpeg + f"\r\n--{_BOUNDARY}\r\n".encode()
+            try:
+                await asyncio.wait_for(response.write(part), longest_s)
+            except (asyncio.TimeoutError, ConnectionError):
+                request.transport.abort()
+                return
+
+
+class _Refusal(asyncio.Protocol):
+    """Turns a client away that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+        transport.close()
+
+
+def _asset(content: bytes, kind: str) -> _Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=content, content_type=kind, charset="utf-8")
+
+    return answer
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _quiet_logger() -> logging.Logger:
+    """Returns a logger that leaves out what clients do wrong, which is theirs to know."""
+    logger = logging.getLogger(f"{__name__}.requests")
+    if not logger.filters:
+        logger.addFilter(_is_our_error)
+    return logger
+
+
+def _is_our_error(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (HttpProcessingError, ConnectionError))
