@@ -215,7 +215,9 @@ def judge(content: dict[str, Any], *, longest_s: float | None = None) -> Verdict
         fps = sum(stream["fps"] for stream in streams)
         healthy = content["healthy"]
     except (KeyError, TypeError) as error:
-        raise InputError(f"the health file is incomplete: {error!r} is missing") from error
+        raise InputError(
+            f"the health file is incomplete: {error}; expected all figures of it"
+        ) from error
     if before_boot:
         return Verdict(False, "stale: written before this machine was last started")
     if age_s > limit_s:

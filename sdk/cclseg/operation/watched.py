@@ -116,7 +116,7 @@ class Watched:
     def _fps(self, now_s: float) -> float:
         with self._lock:
             times = [time_s for time_s in self._times if now_s - time_s <= _FPS_OVER_S]
-        return len(times) / (now_s - times[0]) if len(times) > 1 else 0.0
+        return len(times) / max(now_s - times[0], 1.0) if times else 0.0
 
     def _newest_shares(self) -> tuple[ClassShare, ...]:
         newest = self.newest
