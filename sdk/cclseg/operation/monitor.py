@@ -73,7 +73,7 @@ class Monitor:
     def end(self, state: State, reason: str = "") -> None:
         """Notes that all is over."""
         self._end = state, reason
-        self._tell(self.about.source, state, reason)
+        self._note(Event(time.time(), self.about.source, state, reason))
 
     def look(self) -> Health:
         """Looks after everything, restarts what needs it, and says how it is."""
@@ -127,21 +127,19 @@ class Monitor:
         return watched.health(stats, state, reason, now_s)
 
     def _restart(self, watched: Watched, owed_s: float) -> None:
-        reason = f"restarted by the watchdog: no frame for {owed_s:.0f} s"
-        if watched.source.restart(reason):
-            self._tell(watched.label, "restarted", reason)
-            return
-        watched.watchdog.give_up()
-        self._tell(
-            watched.label, "failed", f"no frame for {owed_s:.0f} s, and it cannot be restarted"
-        )
+        reason = f"no frame for {owed_s:.0f} s"
+        if watched.source.restart(f"restarted by the watchdog: {reason}"):
+            state = "restarted"
+        else:
+            state, reason = "failed", f"{reason}, and it cannot be restarted"
+            watched.watchdog.give_up()
+        self._note(Event(time.time(), watched.label, state, reason))
+        fields = {"event": "watchdog", "stream": watched.label, "state": state}
+        _log.warning("%s is %s: %s", watched.label, state, reason, extra=fields)
 
-    def _tell(self, stream: str, state: str, detail: str) -> None:
+    def _note(self, event: Event) -> None:
         with self._lock:
-            self._events.append(Event(time.time(), stream, state, detail))
-        level = logging.WARNING if state in ("restarted", "failed") else logging.DEBUG
-        fields = {"event": "watchdog", "stream": stream, "state": state}
-        _log.log(level, "%s: %s", stream or "the stream", detail or state, extra=fields)
+            self._events.append(event)
 
     def _note_result(self, result: Segmentation) -> None:
         assert result.frame is not None
@@ -150,7 +148,6 @@ class Monitor:
     def _listener(self, watched: Watched) -> Callable[[SourceEvent], None]:
         def hear(event: SourceEvent) -> None:
             watched.hear(event, self._clock())
-            with self._lock:
-                self._events.append(Event(time.time(), watched.label, event.state, event.detail))
+            self._note(Event(time.time(), watched.label, event.state, event.detail))
 
         return hear

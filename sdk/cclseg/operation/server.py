@@ -74,6 +74,11 @@ class PageServer(Closing):
         self._thread.start()
         started.wait()
 
+    @property
+    def watchers(self) -> int:
+        """How many see pictures now."""
+        return self._site.watchers
+
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())

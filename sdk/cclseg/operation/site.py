@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import MissingDependencyError
 from ..suggest import did_you_mean
+from .connections import Connections
 from .metrics_text import CONTENT_TYPE, Metrics
 from .pictures import Pictures
 
@@ -97,6 +98,9 @@ class Site:
         supervisor: Whom to ask.
         names: Host names under which it may be asked, beside addresses.
         limits: What clients may ask for.
+
+    Attributes:
+        watchers: How many see pictures now.
     """
 
     def __init__(self, supervisor: Supervisor, names: Sequence[str], limits: Limits) -> None:
@@ -106,8 +110,8 @@ class Site:
         self._metrics = Metrics(lambda: supervisor.health)
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="cclseg-picture")
         self._pictures: dict[str, Pictures] = {}
-        self._watchers = 0
-        self._unheard: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
+        self.watchers = 0
+        self._connections = Connections(limits.connections, limits.request_s)
 
     @asynccontextmanager
     async def running(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -125,18 +129,14 @@ class Site:
             max_field_size=limits.header_bytes,
         )
         await runner.setup()
-        loop = asyncio.get_running_loop()
+        connections = self._connections
 
         def accept() -> asyncio.BaseProtocol:
             assert runner.server is not None
-            if len(runner.server.connections) >= limits.connections:
-                return _Refusal()
-            connection = runner.server()
-            self._unheard[connection] = loop.call_later(limits.request_s, self._cut, connection)
-            return connection
+            return connections.admit(runner.server)
 
         try:
-            async with await loop.create_server(accept, sock=listening):
+            async with await asyncio.get_running_loop().create_server(accept, sock=listening):
                 yield
         finally:
             await runner.cleanup()
@@ -153,18 +153,9 @@ class Site:
         application.router.add_get("/stream.mjpg", self._stream, allow_head=False)
         return application
 
-    def _cut(self, connection: asyncio.BaseProtocol) -> None:
-        """Ends a connection that has not asked for anything in time."""
-        self._unheard.pop(connection, None)
-        transport = getattr(connection, "transport", None)
-        if transport is not None:
-            transport.abort()
-
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        timer = self._unheard.pop(request.protocol, None)
-        if timer is not None:
-            timer.cancel()
+        self._connections.heard(request.protocol)
         if not self._is_ours(request.headers.get("Host")):
             # Else a stranger's page could read ours, under a name of its own that leads here.
             raise web.HTTPMisdirectedRequest(
@@ -195,22 +186,22 @@ class Site:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        if self._watchers >= self._limits.watchers:
+        if self.watchers >= self._limits.watchers:
             raise web.HTTPServiceUnavailable(
-                text=f"{self._watchers} watch already; try again later\n",
+                text=f"{self.watchers} watch already; try again later\n",
                 headers={"Retry-After": "10"},
             )
         pictures = self._pictures_of(request.query.get("stream"))
         response = web.StreamResponse()
         response.content_type = "multipart/x-mixed-replace"
         response.headers["Content-Type"] += f"; boundary={_BOUNDARY}"
-        self._watchers += 1
+        self.watchers += 1
         try:
             with pictures.watched():
                 await response.prepare(request)
                 await self._send_pictures(request, response, pictures)
         finally:
-            self._watchers -= 1
+            self.watchers -= 1
         return response
 
     def _pictures_of(self, name: str | None) -> Pictures:
@@ -243,18 +234,6 @@ class Site:
             except (asyncio.TimeoutError, ConnectionError):
                 request.transport.abort()
                 return
-
-
-class _Refusal(asyncio.Protocol):
-    """Turns a client away that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(
-            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n"
-            b"Connection: close\r\n\r\n"
-        )
-        transport.close()
 
 
 def _asset(content: bytes, kind: str) -> _Handler:

@@ -122,9 +122,9 @@ class Supervisor(Closing):
         self.health = health = self._monitor.look()
         if self._health_file is not None:
             self._health_file.write(health)
-        self._manager.status(status_line(health))
         if health.state == "stopping" or self._over.is_set():
             self._manager.stopping()
+        self._manager.status(status_line(health))
         if not self._monitor.stuck:
             self._manager.still_alive()
 
