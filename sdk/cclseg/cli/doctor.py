@@ -63,7 +63,7 @@ def _check_health(path: Path, longest_s: float | None, json_path: Path | None) -
     content = read_health(path)
     verdict = judge(content, longest_s=longest_s)
     if json_path is not None:
-        write_report({"healthy": verdict.healthy, "verdict": verdict.text, **content}, json_path)
+        write_report(content | {"healthy": verdict.healthy, "verdict": verdict.text}, json_path)
     if json_path != STANDARD_OUTPUT:
         click.echo(verdict.text)
     return 0 if verdict.healthy else 1

@@ -136,7 +136,7 @@ def _sink_for(source: Source, out: Path | None, *, overlay: bool, shown: bool) -
     from ..sinks import open_sink
 
     if out is None and shown:
-        return open_sink(_page)
+        return open_sink(page)
     if out is None:
         out = _default_out(source, overlay=overlay)
     if out.suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
@@ -147,7 +147,7 @@ def _sink_for(source: Source, out: Path | None, *, overlay: bool, shown: bool) -
     return open_sink(out, kind="overlay" if overlay else None, fps=source.fps)
 
 
-def _page(result: object) -> None:
+def page(result: object) -> None:
     """Takes results that are only shown."""
 
 

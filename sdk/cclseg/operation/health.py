@@ -225,7 +225,14 @@ def judge(content: dict[str, Any], *, longest_s: float | None = None) -> Verdict
             False,
             f"stale: written {age_s:.0f} s ago, expected every {limit_s:.0f} s; it was {state}",
         )
-    return Verdict(healthy, f"{state}: {reason}" if reason else f"{state}, {fps:.1f} results/s")
+    return Verdict(healthy, in_words(state, reason, fps))
+
+
+def in_words(state: State, reason: str, fps: float) -> str:
+    """Says in one line how it is."""
+    if reason:
+        return f"{state}: {reason}"
+    return f"{state}, {fps:.1f} results/s" if state in HEALTHY else state
 
 
 def now_since_boot_s() -> float:

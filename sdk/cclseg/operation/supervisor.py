@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..closing import Closing
-from .health import About, Health, boot_id, now_since_boot_s
+from .health import About, Health, boot_id, in_words, now_since_boot_s
 from .monitor import Monitor
 from .notify import ServiceManager
 
@@ -124,16 +124,10 @@ class Supervisor(Closing):
             self._health_file.write(health)
         if health.state == "stopping" or self._over.is_set():
             self._manager.stopping()
-        self._manager.status(status_line(health))
+        fps = sum(stream.fps for stream in health.streams)
+        self._manager.status(in_words(health.state, health.reason, fps))
         if not self._monitor.stuck:
             self._manager.still_alive()
-
-
-def status_line(health: Health) -> str:
-    """Says in one line how it is."""
-    if health.reason:
-        return f"{health.state}: {health.reason}"
-    return f"{health.state}, {sum(stream.fps for stream in health.streams):.1f} results/s"
 
 
 class _HealthFile:
