@@ -146,6 +146,18 @@ def test_it_says_when_the_device_is_gone_and_goes_on_when_it_is_back(show):
     show(scenario)
 
 
+def test_a_picture_is_seen_although_no_other_follows(show):
+    async def scenario(shown, page):
+        await page.open(shown.server.url)
+        await page.until(f"{STATE} === 'live'")
+        shown.cameras.silent.set()
+        await page.command("Page.reload")
+        await page.until(PICTURE_SHOWN)
+        shown.cameras.silent.clear()
+
+    show(scenario)
+
+
 def test_of_several_streams_one_is_chosen(show):
     async def scenario(shown, page):
         await page.open(shown.server.url)

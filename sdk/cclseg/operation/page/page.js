@@ -47,11 +47,15 @@ function watch() {
   picture.src = `/stream.mjpg?stream=${name}&attempt=${shown.attempt}`;
 }
 
-picture.addEventListener("load", () => {
+// A browser calls the first picture loaded when the second one begins, which may be much later.
+function reveal() {
+  if (!picture.naturalWidth) return;
   picture.hidden = false;
   at("waiting").hidden = true;
   at("screen").classList.add("filled");
-});
+}
+
+picture.addEventListener("load", reveal);
 picture.addEventListener("error", () => {
   if (picture.hasAttribute("src")) setTimeout(watch, 3000);
 });
@@ -92,7 +96,9 @@ function showStreams(streams) {
   }
   streams.forEach((stream, index) => {
     const button = nav.children[index];
-    if (button) button.setAttribute("aria-pressed", String(stream.name === shown.stream));
+    if (!button) return;
+    button.setAttribute("aria-pressed", String(stream.name === shown.stream));
+    button.dataset.state = stream.state;
   });
 }
 
@@ -178,6 +184,7 @@ function show(health) {
   const ending = ["stopping", "ended", "failed"].includes(health.state);
   const from = several && stream && !ending ? stream : health;
   showState(from.state, from.reason);
+  reveal();
   if (stream) {
     showFigures(health, stream);
     showClasses(stream.classes);
