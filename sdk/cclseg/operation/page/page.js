@@ -20,7 +20,7 @@ function make(tag, words = "") {
 
 function percent(share) {
   const value = 100 * share;
-  return value > 0 && value < 0.1 ? "<0.1 %" : `${value.toFixed(1)} %`;
+  return value > 0 && value < 0.1 ? "<0.1\u00a0%" : `${value.toFixed(1)}\u00a0%`;
 }
 
 function count(number) {
@@ -49,13 +49,13 @@ function watch() {
 
 // A browser calls the first picture loaded when the second one begins, which may be much later.
 function reveal() {
-  if (!picture.naturalWidth) return;
+  if (!picture.hidden || !picture.naturalWidth) return;
   picture.hidden = false;
   at("waiting").hidden = true;
   at("screen").classList.add("filled");
 }
 
-picture.addEventListener("load", reveal);
+setInterval(reveal, 250);
 picture.addEventListener("error", () => {
   if (picture.hasAttribute("src")) setTimeout(watch, 3000);
 });
@@ -115,8 +115,8 @@ function showFigures(health, stream) {
 function showHeat(health, stream) {
   const hottest = Math.max(...Object.values(health.temperature_c));
   const slowed = health.throttled === true;
-  const silent = stream.last_result_s === null ? "–" : `${stream.last_result_s.toFixed(1)} s`;
-  text(at("heat"), Number.isFinite(hottest) ? `${Math.round(hottest)} °C` : slowed ? "hot" : silent);
+  const silent = stream.last_result_s === null ? "–" : `${stream.last_result_s.toFixed(1)}\u00a0s`;
+  text(at("heat"), Number.isFinite(hottest) ? `${Math.round(hottest)}\u00a0°C` : slowed ? "hot" : silent);
   at("heat").classList.toggle("warn", slowed);
   const note = Number.isFinite(hottest) ? "hottest sensor" : "since the last result";
   text(at("heat-note"), slowed ? "throttled: the machine slows down" : note);
@@ -184,7 +184,6 @@ function show(health) {
   const ending = ["stopping", "ended", "failed"].includes(health.state);
   const from = several && stream && !ending ? stream : health;
   showState(from.state, from.reason);
-  reveal();
   if (stream) {
     showFigures(health, stream);
     showClasses(stream.classes);
