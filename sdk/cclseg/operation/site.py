@@ -62,7 +62,10 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Server": "cclseg",
 }
-_BOUNDARY = "picture"
+_BOUNDARY = "cclseg-picture"
+# Also ends the part before it: browsers show a picture when the head of the next one has come, so
+# that is sent at once, without a length, which is not known by then.
+_PART_START = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[\w.-]+))(?::\d+)?", re.ASCII)
 
 # A phone on a slow link shall see what is, not what the system has stored up for it.
@@ -221,16 +224,13 @@ class Site:
         channel = request.transport.get_extra_info("socket")
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         longest_s, number = self._limits.picture_s, 0
-        # The mark of the next part ends a part: a browser shows it then and not one later.
-        await response.write(f"--{_BOUNDARY}\r\n".encode())
+        await response.write(_PART_START)
         while True:
             number, jpeg = await pictures.next(number, longest_s=longest_s)
             if not jpeg:
                 continue
-            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            part = head.encode() + jpeg + f"\r\n--{_BOUNDARY}\r\n".encode()
             try:
-                await asyncio.wait_for(response.write(part), longest_s)
+                await asyncio.wait_for(response.write(jpeg + b"\r\n" + _PART_START), longest_s)
             except (asyncio.TimeoutError, ConnectionError):
                 request.transport.abort()
                 return

@@ -12,6 +12,7 @@ from streaming import PATIENCE_S
 
 from cclseg.operation import Supervisor
 from cclseg.operation.server import PageServer
+from cclseg.operation.site import Limits
 from cclseg.sources.live import SourceEvent
 
 require_chromium()
@@ -30,7 +31,9 @@ class Shown:
         self.server = None
 
     def serve(self, port=0):
-        self.server = PageServer(self.supervisor, port=port)
+        # A picture is not sent again only because there is no other.
+        limits = Limits(picture_s=1e6)
+        self.server = PageServer(self.supervisor, port=port, limits=limits)
         return self.server.url
 
     async def flow(self):

@@ -23,6 +23,7 @@ from cclseg.operation.site import Limits
 from cclseg.sources.live import SourceEvent
 
 QUICK_S = 0.02
+NEXT_PART = b"\r\n--cclseg-picture\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
 class Server:
@@ -106,6 +107,8 @@ def watch(server, query=""):
     file = channel.makefile("rb")
     status = int(file.readline().split()[1])
     headers = http.client.parse_headers(file)
+    if status == 200:
+        assert file.read(len(NEXT_PART) - 2) == NEXT_PART[2:]
     return channel, file, status, headers
 
 
@@ -120,16 +123,13 @@ def fall_asleep(server):
 
 
 def read_picture(file):
-    """Reads one part of a multipart answer; the mark before it is read already or comes first."""
-    line = file.readline()
-    while line in (b"--picture\r\n", b"\r\n"):
+    """Reads one part of a multipart answer, up to the head of the next one."""
+    read = b""
+    while not read.endswith(NEXT_PART):
         line = file.readline()
-    assert line == b"Content-Type: image/jpeg\r\n"
-    length = int(file.readline().split()[1])
-    assert file.readline() == b"\r\n"
-    jpeg = file.read(length)
-    assert file.read(len("\r\n--picture\r\n")) == b"\r\n--picture\r\n"
-    return jpeg
+        assert line, "the server has closed the connection"
+        read += line
+    return read.removesuffix(NEXT_PART)
 
 
 class TestAnswers:
@@ -185,7 +185,7 @@ class TestAnswers:
         channel, file, status, headers = watch(server)
         with channel, file:
             assert status == 200
-            assert headers["Content-Type"] == "multipart/x-mixed-replace; boundary=picture"
+            assert headers["Content-Type"] == "multipart/x-mixed-replace; boundary=cclseg-picture"
             seen = []
             while len(set(seen)) < 3:
                 next(server.stream)

@@ -47,15 +47,11 @@ function watch() {
   picture.src = `/stream.mjpg?stream=${name}&attempt=${shown.attempt}`;
 }
 
-// A browser calls the first picture loaded when the second one begins, which may be much later.
-function reveal() {
-  if (!picture.hidden || !picture.naturalWidth) return;
+picture.addEventListener("load", () => {
   picture.hidden = false;
   at("waiting").hidden = true;
   at("screen").classList.add("filled");
-}
-
-setInterval(reveal, 250);
+});
 picture.addEventListener("error", () => {
   if (picture.hasAttribute("src")) setTimeout(watch, 3000);
 });
