@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from .health import Health, read_health
     from .server import serve
     from .supervisor import Supervisor
+    from .watchdog import WatchdogRules
 
-__all__ = ["Health", "Supervisor", "read_health", "serve"]
+__all__ = ["Health", "Supervisor", "WatchdogRules", "read_health", "serve"]
 
 _HOMES = {
     "Health": "health",
     "Supervisor": "supervisor",
+    "WatchdogRules": "watchdog",
     "read_health": "health",
     "serve": "server",
 }

@@ -57,13 +57,14 @@ class Monitor:
 
     def watch(self, stream: Stream) -> None:
         """Begins to watch a stream, which has not started yet."""
-        self._watched = {
+        watched = {
             name: Watched(name, source, self._rules) for name, source in stream.sources.items()
         }
-        for name, source in stream.sources.items():
-            source.listen(self._listener(self._watched[name]))
+        for one in watched.values():
+            one.source.listen(self._listener(one))
         stream.listen(self._note_result)
         self._stream = stream
+        self._watched = watched  # the last step: another thread may look meanwhile
 
     def newest(self, name: str) -> Segmentation | None:
         """Returns the newest result of a stream."""

@@ -192,6 +192,15 @@ class TestAnswers:
                 seen.append(read_picture(file))
         assert all(jpeg.startswith(b"\xff\xd8") for jpeg in seen)
 
+    def test_other_programs_can_watch_too(self, start):
+        server = start(Camera(size_hw=(120, 160))).live()
+        film = cv2.VideoCapture(f"{server.page.url}stream.mjpg", cv2.CAP_FFMPEG)
+        if not film.isOpened():
+            pytest.skip("this OpenCV reads no streams")
+        read, picture = film.read()
+        film.release()
+        assert (read, picture.shape) == (True, (120, 160, 3))
+
     def test_streams_are_chosen_by_name(self, start):
         server = start({"left": Camera(), "right": Camera(size_hw=(48, 64))})
         server.live()
