@@ -52,7 +52,7 @@ class Pictures:
         """Draws pictures until the last watcher has left."""
         self._watchers += 1
         if self._drawing is None:
-            self._drawing = asyncio.create_task(self._draw())
+            self._drawing = asyncio.create_task(self._draw_all())
         try:
             yield
         finally:
@@ -75,6 +75,13 @@ class Pictures:
         if self._drawing is not None and self._drawing.done():
             self._drawing.result()  # raises what ended it
         return self._number, self._jpeg
+
+    async def _draw_all(self) -> None:
+        try:
+            await self._draw()
+        except Exception:
+            self._changed.set()  # who waits for a picture gets the error
+            raise
 
     async def _draw(self) -> None:
         loop = asyncio.get_running_loop()
