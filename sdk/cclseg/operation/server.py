@@ -68,11 +68,10 @@ class PageServer(Closing):
         self._site = Site(supervisor, (*_own_names(), *names), limits or Limits())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cclseg-page", daemon=True)
-        started = threading.Event()
-        self._started = started
         self._thread.start()
-        started.wait()
+        self._started.wait()
 
     @property
     def watchers(self) -> int:

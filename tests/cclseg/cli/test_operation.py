@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -94,6 +95,29 @@ class TestHealth:
         check = run("doctor", "--health", str(tmp_path / "health.json"))
         assert check.returncode == 1
         assert "is 'cclseg predict --health" in check.stderr
+
+
+class TestServiceManager:
+    def test_it_hears_of_the_whole_flight(self, fly, tmp_path, monkeypatch):
+        address, heard = tmp_path / "notify", []
+        monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(address))
+            manager.settimeout(PATIENCE_S)
+
+            def hear(beginning):
+                while not (heard and heard[-1].startswith(beginning)):
+                    heard.append(manager.recv(4096).decode())
+
+            flight = fly("-o", "shares.jsonl")
+            for beginning in ("WATCHDOG=1", "READY=1", "STATUS=live, ", "WATCHDOG=1"):
+                hear(beginning)
+            flight.send_signal(signal.SIGTERM)
+            hear("STOPPING=1")
+            hear("STATUS=ended")
+            flight.communicate(timeout=PATIENCE_S)
+        assert heard.count("READY=1") == heard.count("STOPPING=1") == 1
 
 
 class TestServe:
