@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +45,11 @@ def _nothing_stays_behind(segment):
 
 
 def children_of(pid):
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 class Watched:
@@ -373,13 +375,13 @@ class TestProgram:
 
 
 def test_real_time_files_keep_their_pace_and_lose_frames_only_by_the_policy(segment):
+    before_ns = time.monotonic_ns()
     with segment.stream("realtime:virtual:frames=12,size=64x48,interval_s=0.05") as stream:
         results = list(stream)
     stats = stream.stats()
     assert stats.captured == 12 == stats.delivered + stats.dropped + stats.superseded
-    first, last = results[0].frame, results[-1].frame
-    waited_s = (last.captured_ns - first.captured_ns) / 1e9
-    assert waited_s >= last.timestamp_s - first.timestamp_s - 1e-3
+    last = results[-1].frame
+    assert (last.captured_ns - before_ns) / 1e9 >= last.timestamp_s - 1e-3
 
 
 def test_real_time_is_for_what_has_times(tmp_path):
