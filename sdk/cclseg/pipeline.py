@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .segmenter import Segmenter
     from .sinks import Sink
     from .sources import Source
-    from .stream import Policy, StreamStats
+    from .stream import Policy, Stream, StreamStats
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ def run_job(
     policy: Policy | None = None,
     progress: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
+    on_stream: Callable[[Stream], object] | None = None,
 ) -> JobSummary:
     """Segments all frames of a source and writes the results.
 
@@ -133,6 +134,7 @@ def run_job(
         policy: What happens to frames that come too fast; see :meth:`Segmenter.stream`.
         progress: Called after each frame, done or failed, with the number of frames so far.
         stop: Ends the job early and in good order when it is called.
+        on_stream: Called once with the stream before it starts, to watch it from elsewhere.
 
     Returns:
         What was done, and which frames failed.
@@ -151,6 +153,8 @@ def run_job(
         segmenter.stream(source, policy=policy, on_error=job.fail) as results,
     ):
         stop.passes_on_to(results.stop)
+        if on_stream is not None:
+            on_stream(results)
         for result in results:
             writer.put(result)
     wall_s = (time.perf_counter_ns() - start_ns) / 1e9

@@ -94,14 +94,20 @@ class Stages:
         results: What comes out, one lane per feed.
         captured: Frames captured so far, by feed.
         failed: Frames without a result so far, by feed.
+        asked_s: When each source was asked for the frame that it owes, by ``time.monotonic``; None
+            while it owes none.
+        ended: Whether each source has come to its end.
+        stopping: No more frames are captured.
     """
 
     def __init__(self, feeds: Sequence[Feed], levels: Sequence[Level]) -> None:
         self._feeds = tuple(feeds)
         self._levels = tuple(levels)
-        self._stopping = False
+        self.stopping = False
         self.captured = [0] * len(self._feeds)
         self.failed = [0] * len(self._feeds)
+        self.asked_s: list[float | None] = [None] * len(self._feeds)
+        self.ended = [False] * len(self._feeds)
         self._waiting = Lanes[_Captured | End]([feed.waiting for feed in self._feeds])
         self._packer = Packer((level.network for level in levels), feeds=len(self._feeds))
         self._computed = Channel[Computed](_LOGITS_BUFFERS)
@@ -134,13 +140,13 @@ class Stages:
 
     def stop(self) -> None:
         """Captures no more frames; those on their way still come out. Any thread may call it."""
-        self._stopping = True
+        self.stopping = True
         for feed in self._feeds:
             feed.source.interrupt()
 
     def close(self) -> None:
         """Ends all threads, whatever is on its way. May be called twice."""
-        self._stopping = True
+        self.stopping = True
         if self._capturing:
             self.stop()
         self._waiting.close()
@@ -172,9 +178,11 @@ class Stages:
         feed, failure = self._feeds[index], None
         frames = iter(feed.source.frames(on_error=self._listener(index)))
         try:
-            while not self._stopping:
+            while not self.stopping:
                 start_ns = time.perf_counter_ns()
+                self.asked_s[index] = time.monotonic()
                 frame = next(frames, None)
+                self.asked_s[index] = None
                 if frame is None:
                     break
                 decode_ms = (time.perf_counter_ns() - start_ns) / 1e6
@@ -188,6 +196,7 @@ class Stages:
         except BaseException as error:  # raised where the results are taken, behind those before
             failure = error
         finally:
+            self.asked_s[index], self.ended[index] = None, True
             if isinstance(frames, Generator):  # it may hold a file open
                 frames.close()
         self._waiting.end(index, End(index, failure))

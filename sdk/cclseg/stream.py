@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -68,7 +69,12 @@ class StreamStats:
 class Stream(Closing):
     """An iterator over results; closing it, or leaving its with statement, ends its threads.
 
-    Not to be shared between threads, except for :meth:`stop`.
+    Not to be shared between threads, except for :meth:`stop`, :meth:`stats` and the rest that only
+    tells how it is.
+
+    Attributes:
+        sources: What it reads, by name.
+        spec: What the model says of itself.
 
     Example:
         >>> with segmenter.stream("rtsp://10.0.0.7/live") as stream:  # doctest: +SKIP
@@ -88,12 +94,16 @@ class Stream(Closing):
         to_close: Sequence[Source] = (),
         regime: Regime | None = None,
     ) -> None:
+        self.sources = dict(sources)
+        self.spec = network.spec
         self._names = tuple(sources)
         regime = regime or Regime((full_level(network),))
         feeds = [_feed(name, source, policy, on_error, regime) for name, source in sources.items()]
         self._stages = Stages(feeds, regime.levels)
         self._delivered: list[Counter[str]] = [Counter() for _ in sources]
         self._ages_ms: list[deque[float]] = [deque(maxlen=_REMEMBERED_AGES) for _ in sources]
+        self._counting = threading.Lock()  # statistics may be asked for by other threads
+        self._listeners: list[Callable[[Segmentation], object]] = []
         self._started = False
         # Also runs when the last reference is gone, and before the interpreter ends.
         self._close = weakref.finalize(self, _close, self._stages, tuple(to_close))
@@ -127,9 +137,33 @@ class Stream(Closing):
         assert result.frame.captured_ns is not None
         result.age_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
         index = self._names.index(result.frame.stream)
-        self._delivered[index][result.level] += 1
-        self._ages_ms[index].append(result.age_ms)
+        with self._counting:
+            self._delivered[index][result.level] += 1
+            self._ages_ms[index].append(result.age_ms)
+        for listener in self._listeners:
+            listener(result)
         return result
+
+    def listen(self, on_result: Callable[[Segmentation], object]) -> None:
+        """Lets a function see every result just before it is handed out, in the same thread.
+
+        Args:
+            on_result: It should be quick; its exceptions reach whoever asked for the result.
+        """
+        self._listeners.append(on_result)
+
+    def owed_s(self, name: str) -> float | None:
+        """Returns how long a source has owed a frame, in seconds; None while it owes none.
+
+        A source that is not asked for frames, since those before wait for the network or for
+        whoever takes the results, owes none.
+        """
+        asked_s = self._stages.asked_s[self._names.index(name)]
+        return None if asked_s is None else time.monotonic() - asked_s
+
+    def has_ended(self, name: str) -> bool:
+        """Says whether a source has come to its end; its last results may still be on their way."""
+        return self._stages.ended[self._names.index(name)]
 
     def stats(self, name: str | None = None) -> StreamStats:
         """Returns the counts so far.
@@ -144,15 +178,23 @@ class Stream(Closing):
             raise InputError(f"there is no stream '{name}'; {did_you_mean(name, self._names)}")
         chosen = [i for i, own in enumerate(self._names) if name in (None, own)]
         stages = self._stages
+        with self._counting:
+            delivered = sum((self._delivered[i] for i in chosen), Counter[str]())
+            ages_ms = [age for i in chosen for age in self._ages_ms[i]]
         return StreamStats(
             captured=sum(stages.captured[i] for i in chosen),
-            delivered=sum(self._delivered[i].total() for i in chosen),
+            delivered=sum(delivered.values()),
             dropped=sum(stages.frames_dropped[i] for i in chosen),
             superseded=sum(stages.results.dropped[i] for i in chosen),
             failed=sum(stages.failed[i] for i in chosen),
-            age_ms=_percentiles([age for i in chosen for age in self._ages_ms[i]]),
-            levels=dict(sum((self._delivered[i] for i in chosen), Counter[str]())),
+            age_ms=_percentiles(ages_ms),
+            levels=dict(delivered),
         )
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop, or is closed."""
+        return self._stages.stopping
 
     def stop(self) -> None:
         """Captures no more frames; the results on their way are still handed out.

@@ -351,3 +351,49 @@ class TestErrors:
     def test_what_is_no_source_is_refused(self, segment, source):
         with pytest.raises(InputError, match="expected a path, a text or an iterable"):
             segment.stream(source)
+
+
+class TestWatching:
+    def test_a_listener_sees_every_result_before_it_is_handed_out(self, segment):
+        seen = []
+        with segment.stream(images(5)) as stream:
+            stream.listen(lambda out: seen.append((out.frame.index, out.age_ms is not None)))
+            for out in stream:
+                assert seen[-1] == (out.frame.index, True)
+        assert [index for index, _ in seen] == [0, 1, 2, 3, 4]
+
+    def test_a_silent_source_owes_a_frame_and_one_that_waits_for_us_does_not(self, segment):
+        class Silent(Camera):
+            def frames(self, *, on_error=None):
+                yield Frame(self._image, 0, "frame_0")
+                self._off.wait()
+
+        with segment.stream({"silent": Silent(), "busy": Camera()}, policy="all") as stream:
+            assert stream.owed_s("silent") is None
+            next(stream)
+            until(lambda: (stream.owed_s("silent") or 0) > 0.02)
+            until(lambda: stream.stats("busy").captured > 4)  # its queue is full, nobody takes
+            until(lambda: stream.owed_s("busy") is None)
+            assert not stream.has_ended("silent")
+            stream.stop()
+            until(lambda: stream.has_ended("silent"))
+            assert stream.owed_s("silent") is None
+
+    def test_counts_may_be_asked_for_from_another_thread(self, segment):
+        with segment.stream(Camera(), policy="all") as stream:
+            over, failures = threading.Event(), []
+
+            def ask():
+                try:
+                    while not over.is_set():
+                        stream.stats()
+                except Exception as error:
+                    failures.append(error)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            for _ in range(300):
+                next(stream)
+            over.set()
+            asking.join()
+        assert not failures

@@ -20,6 +20,7 @@ import click
 
 from .. import __version__
 from ..errors import CclsegError, MissingDependencyError
+from ..operation.log_lines import JsonFormatter
 from ..suggest import did_you_mean
 
 COMMANDS_GROUP = "cclseg.commands"
@@ -42,6 +43,8 @@ VERB_ORDER = (
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
+_log = logging.getLogger(__name__)
+
 _LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _OWN_PACKAGES = ("cclseg", "cclseg_trainer", "cclseg_export")
 
@@ -52,9 +55,18 @@ class Settings:
 
     Attributes:
         debug: Show the traceback of an error.
+        log_json: The standard error takes lines of JSON alone.
     """
 
     debug: bool = False
+    log_json: bool = False
+
+    def tell(self, line: str, *, level: int = logging.INFO, **fields: object) -> None:
+        """Writes a line for people to the standard error, or logs it where that takes JSON."""
+        if self.log_json:
+            _log.log(level, "%s", line, extra=fields)
+        else:
+            click.echo(line, err=True)
 
 
 class VerbGroup(click.Group):
@@ -105,15 +117,16 @@ def find_verbs() -> dict[str, EntryPoint]:
 )
 @click.version_option(__version__, prog_name="cclseg", message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", count=True, help="Say what is done; twice: every stage.")
+@click.option("--log-json", is_flag=True, help="Log as lines of JSON, for what collects logs.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_obj
-def app(settings: Settings, verbose: int, debug: bool) -> None:
+def app(settings: Settings, verbose: int, log_json: bool, debug: bool) -> None:
     """Segment UAV and satellite images on small computers.
 
     Run "cclseg VERB --help" for the options of a verb; start with "cclseg demo".
     """
-    settings.debug = debug
-    _set_up_log(_LOG_LEVELS[min(verbose, len(_LOG_LEVELS) - 1)])
+    settings.debug, settings.log_json = debug, log_json
+    _set_up_log(_LOG_LEVELS[min(verbose, len(_LOG_LEVELS) - 1)], as_json=log_json)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -127,21 +140,25 @@ def run(arguments: Sequence[str]) -> int:
         outcome = app.main(list(arguments), prog_name="cclseg", standalone_mode=False, obj=settings)
         sys.stdout.flush()
     except click.ClickException as error:
+        if settings.log_json:
+            return _say(settings, error.format_message(), error.exit_code)
         error.show()
         return error.exit_code
     except click.Abort:
-        return _say("interrupted", INTERRUPTED)
+        return _say(settings, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return _reader_left()
     except Exception as error:
-        if settings.debug:
+        if settings.debug and not settings.log_json:
             traceback.print_exc()
-        return _say(f"error: {_explained(error, arguments)}", FAILED)
+        trace = {"trace": traceback.format_exc()} if settings.debug else {}
+        prefix = "" if settings.log_json else "error: "
+        return _say(settings, f"{prefix}{_explained(error, arguments)}", FAILED, **trace)
     return outcome if isinstance(outcome, int) else DONE
 
 
-def _say(line: str, exit_code: int) -> int:
-    click.echo(line, err=True)
+def _say(settings: Settings, line: str, exit_code: int, **fields: object) -> int:
+    settings.tell(line, level=logging.ERROR, exit_code=exit_code, **fields)
     return exit_code
 
 
@@ -190,11 +207,21 @@ class _StderrHandler(logging.Handler):
     """Writes to what ``sys.stderr`` is at the moment, so lines appear above a live progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{record.levelname.lower()}: {self.format(record)}\n")
+        sys.stderr.write(f"{self.format(record)}\n")
 
 
-def _set_up_log(level: int) -> None:
+class _TextFormatter(logging.Formatter):
+    """Writes a record as one line for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
+def _set_up_log(level: int, *, as_json: bool) -> None:
     """Sends warnings of every library, and our own messages from ``level`` on, to stderr."""
-    logging.basicConfig(handlers=[_StderrHandler()], format="%(message)s", level=logging.WARNING)
+    handler = _StderrHandler()
+    handler.setFormatter(JsonFormatter() if as_json else _TextFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.captureWarnings(as_json)
     for package in _OWN_PACKAGES:
         logging.getLogger(package).setLevel(level)

@@ -17,14 +17,35 @@ _STYLES = {"ok": "green", "untried": "cyan", "absent": "yellow", "failed": "bold
 
 
 @click.command()
+@click.option(
+    "--health",
+    "health_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help='Say instead how the "cclseg predict --health FILE" is that writes it.',
+)
+@click.option(
+    "--max-age",
+    "longest_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Age from which on the health file is stale (default: 15).",
+)
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, json_path: Path | None) -> None:
+def doctor(
+    ctx: click.Context, health_file: Path | None, longest_s: float | None, json_path: Path | None
+) -> None:
     """Say what this machine can run, and why.
 
     Every backend runs the bundled model and every video writer writes a file. Exit code 1 where
     no image can be segmented here.
+
+    With --health, exit code 0 where a running stream is well, and 1 where it is not, or where it
+    has not said so lately: for watchdogs and the health checks of containers.
     """
+    if health_file is not None:
+        ctx.exit(_check_health(health_file, longest_s, json_path))
     from ..doctor import diagnose
 
     diagnosis = diagnose()
@@ -33,6 +54,19 @@ def doctor(ctx: click.Context, json_path: Path | None) -> None:
     if json_path != STANDARD_OUTPUT:
         _print_diagnosis(diagnosis)
     ctx.exit(0 if diagnosis.usable else 1)
+
+
+def _check_health(path: Path, longest_s: float | None, json_path: Path | None) -> int:
+    """Returns 0 where all is well by a health file."""
+    from ..operation.health import judge, read_health
+
+    content = read_health(path)
+    verdict = judge(content, longest_s=longest_s)
+    if json_path is not None:
+        write_report(content | {"healthy": verdict.healthy, "verdict": verdict.text}, json_path)
+    if json_path != STANDARD_OUTPUT:
+        click.echo(verdict.text)
+    return 0 if verdict.healthy else 1
 
 
 def _print_diagnosis(diagnosis: Diagnosis) -> None:

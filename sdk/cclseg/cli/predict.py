@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ import click
 
 from ..errors import InputError
 from ..models import DEFAULT_MODEL
-from .app import DONE, FAILED, INTERRUPTED
+from .app import DONE, FAILED, INTERRUPTED, Settings
+from .operation import about, is_served, operation_options, supervised
 from .options import STANDARD_OUTPUT, json_option, write_report
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ _SHOWN_FAILURES = 20
     type=click.FloatRange(min=0, min_open=True),
     help="What a frame may take; the work is cut down to keep 99 of 100 within it.",
 )
+@operation_options
 @json_option
 @click.pass_context
 def predict(
@@ -86,15 +89,17 @@ def predict(
     Ctrl-C or SIGTERM ends the job in good order: what is on its way is written and the video
     completed. The exit code is then 0 for cameras and streams, which have no other end, and 130
     for files.
+
+    With --serve and without OUT, results go to the page alone.
     """
     from ..pipeline import run_job
     from ..segmenter import Segmenter
     from ..sources import open_source
     from .stopping import stop_on_signals
 
-    with open_source(source) as frames:
+    with supervised(ctx) as supervisor, open_source(source) as frames:
         with _wrong_usage(ctx):
-            sink = _sink_for(frames, out, overlay=overlay)
+            sink = _sink_for(frames, out, overlay=overlay, shown=is_served(ctx))
             segmenter = Segmenter(
                 model,
                 backend=backend,
@@ -104,8 +109,17 @@ def predict(
                 temporal=temporal,
                 budget_ms=budget_ms,
             )
-        with segmenter, stop_on_signals() as stop, _progress(frames) as advance:
-            summary = run_job(frames, segmenter, sink, policy=policy, progress=advance, stop=stop)
+        supervisor.describe(about(frames.name, segmenter))
+        as_json = ctx.obj.log_json
+        with (
+            segmenter,
+            stop_on_signals(as_json=as_json) as stop,
+            _progress(frames, hidden=as_json) as advance,
+        ):
+            summary = run_job(
+                frames, segmenter, sink, policy=policy, progress=advance, stop=stop,
+                on_stream=supervisor.watch,
+            )  # fmt: skip
         described = {
             "source": source,
             "output": str(sink.target),
@@ -118,7 +132,7 @@ def predict(
         write_report(described | summary.to_json(), json_path)
     if json_path != STANDARD_OUTPUT:
         _print_summary(summary, sink)
-    _name_failures(summary)
+    _name_failures(summary, ctx.obj)
     ctx.exit(_exit_code(summary, live=frames.live))
 
 
@@ -137,10 +151,12 @@ def _wrong_usage(ctx: click.Context) -> Iterator[None]:
         raise click.UsageError(str(error), ctx) from error
 
 
-def _sink_for(source: Source, out: str | None, *, overlay: bool) -> Sink:
+def _sink_for(source: Source, out: str | None, *, overlay: bool, shown: bool) -> Sink:
     """Opens the sink that the options ask for, before a model is loaded or a frame read."""
     from ..sinks import open_sink
 
+    if out is None and shown:
+        return open_sink(page)
     if out is None:
         out = str(_default_out(source, overlay=overlay))
     if Path(out).suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
@@ -149,6 +165,10 @@ def _sink_for(source: Source, out: str | None, *, overlay: bool) -> Sink:
             "give a folder or an .mp4"
         )
     return open_sink(out, kind="overlay" if overlay else None, fps=source.fps)
+
+
+def page(result: object) -> None:
+    """Takes results that are only shown."""
 
 
 def _default_out(source: Source, *, overlay: bool) -> Path:
@@ -160,7 +180,7 @@ def _default_out(source: Source, *, overlay: bool) -> Path:
 
 
 @contextmanager
-def _progress(source: Source) -> Iterator[Callable[[int], None]]:
+def _progress(source: Source, *, hidden: bool) -> Iterator[Callable[[int], None]]:
     """Shows a bar with the remaining time, on a terminal only."""
     from rich.console import Console
     from rich.progress import (
@@ -179,7 +199,7 @@ def _progress(source: Source) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as progress:
         task = progress.add_task(source.name, total=source.total, rate="")
 
         def advance(frames: int) -> None:
@@ -209,12 +229,16 @@ def _print_summary(summary: JobSummary, sink: Sink) -> None:
         click.echo(f"ms per frame: {', '.join(stages)}")
 
 
-def _name_failures(summary: JobSummary) -> None:
+def _name_failures(summary: JobSummary, settings: Settings) -> None:
     from ..pipeline import LISTED_FAILURES
 
     if not summary.failed_count:
         return
     noun = "frame" if summary.failed_count == 1 else "frames"
+    if settings.log_json:
+        failed = {failure.name: failure.reason for failure in summary.failed[:_SHOWN_FAILURES]}
+        settings.tell(f"{summary.failed_count} {noun} failed", level=logging.ERROR, failed=failed)
+        return
     click.echo(f"error: {summary.failed_count} {noun} failed:", err=True)
     for failure in summary.failed[:_SHOWN_FAILURES]:
         click.echo(f"  {failure.name}: {failure.reason}", err=True)

@@ -11,6 +11,7 @@ from ..errors import CclsegError
 
 if TYPE_CHECKING:
     from ..frame import Frame
+    from .live import OnEvent
 
 OnFrameError: TypeAlias = Callable[[str, CclsegError], None]
 """Called with the name of a frame that cannot be read, and why."""
@@ -52,3 +53,17 @@ class Source(Closing, ABC):
 
     def interrupt(self) -> None:
         """Ends every iteration that waits for a frame, for good. Any thread may call it."""
+
+    def restart(self, reason: str) -> bool:
+        """Gives up a connection that brings no frames, for a new one. Any thread may call it.
+
+        Args:
+            reason: Why, for the source's events.
+
+        Returns:
+            Whether the source can do that.
+        """
+        return False
+
+    def listen(self, on_event: OnEvent) -> None:
+        """Lets a function hear what happens to the source; nothing ever happens to files."""

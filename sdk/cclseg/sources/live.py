@@ -190,8 +190,9 @@ class LiveSource(Source):
         self._connect = connect
         self._ends = ends
         self._patience = patience or Patience()
-        self._on_event = on_event
+        self._listeners = [] if on_event is None else [on_event]
         self._off = threading.Event()
+        self._restart_reason = ""
 
     def frames(self, *, on_error: OnFrameError | None = None) -> Iterator[Frame]:
         """Yields frames as they come, from one connection after another.
@@ -232,15 +233,19 @@ class LiveSource(Source):
         """Yields the frames of one connection, and ends it when it has been silent too long."""
         state: State = "connecting"
         heard_s = time.monotonic()
+        self._restart_reason = ""
         while not self._off.is_set():
             raw = connection.next_frame(_SLICE_S)
             if raw is not None:
+                self._restart_reason = ""  # asked for in vain: it works again
                 if state != "live":
                     self._tell("live" if first and state == "connecting" else "restored")
                 state = "live"
                 yield raw
                 heard_s = time.monotonic()  # the time of who takes the frames is not silence
                 continue
+            if self._restart_reason:
+                raise DisconnectedError(self._restart_reason)
             silent_s = time.monotonic() - heard_s
             patience = self._patience
             if silent_s > (patience.connect_s if state == "connecting" else patience.lost_s):
@@ -260,9 +265,21 @@ class LiveSource(Source):
     def _tell(self, state: State, detail: str = "", retry_s: float | None = None) -> None:
         level = logging.WARNING if state in ("stalled", "lost") else logging.INFO
         retry = "" if retry_s is None else f"; next attempt in {retry_s:.1f} s"
-        _log.log(level, "%s is %s%s%s", self.name, state, f": {detail}" if detail else "", retry)
-        if self._on_event is not None:
-            self._on_event(SourceEvent(self.name, state, detail, retry_s))
+        _log.log(
+            level, "%s is %s%s%s", self.name, state, f": {detail}" if detail else "", retry,
+            extra={"event": "source", "source": self.name, "state": state, "retry_s": retry_s},
+        )  # fmt: skip
+        for listener in tuple(self._listeners):
+            listener(SourceEvent(self.name, state, detail, retry_s))
+
+    def restart(self, reason: str) -> bool:
+        """Connects anew if the next moment brings no frame; see :meth:`Source.restart`."""
+        self._restart_reason = reason
+        return True
+
+    def listen(self, on_event: OnEvent) -> None:
+        """Adds one more to those who hear what happens to the source."""
+        self._listeners.append(on_event)
 
     def interrupt(self) -> None:
         """Ends the source for good; see :meth:`Source.interrupt`."""

@@ -2,12 +2,15 @@
 
 import logging
 import statistics
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from cclseg.errors import SourceError
 from cclseg.gdp import RawFrame
+from cclseg.sources.arrays import ArraySource
 from cclseg.sources.live import (
     DisconnectedError,
     EndOfStream,
@@ -172,3 +175,58 @@ class TestSourceClock:
         clock.restart()
         assert self.read(clock, 7, 4000) == (4000, 3000)
         assert self.read(clock, 47, 4040) == (4040, 3040)
+
+
+class Stuck:
+    """A connection that never brings a frame and never fails."""
+
+    def next_frame(self, timeout_s):
+        time.sleep(0.005)
+
+    def close(self):
+        pass
+
+
+class TestRestart:
+    PATIENT = Patience(connect_s=1e6, stall_s=1e6, lost_s=1e6, first_retry_s=0.01)
+
+    def test_a_connection_that_brings_nothing_is_given_up_for_another(self):
+        connections = iter([Stuck(), Scripted([FRAME, FRAME])])
+        source = LiveSource(
+            lambda: next(connections), name="camera", ends=True, patience=self.PATIENT
+        )
+        heard, asked = [], threading.Event()
+
+        def hear(event):
+            heard.append((event.state, event.detail))
+            asked.set()
+
+        def ask_again_and_again():  # the first words may come before the connection stands
+            asked.wait(60)
+            while len(heard) == 1:
+                assert source.restart("no result for a while")
+                time.sleep(0.01)
+
+        source.listen(hear)
+        watchdog = threading.Thread(target=ask_again_and_again)
+        watchdog.start()
+        frames = list(source)
+        watchdog.join()
+        assert [frame.index for frame in frames] == [0, 1]
+        assert heard == [
+            ("connecting", ""), ("lost", "no result for a while"), ("connecting", ""), ("live", ""),
+        ]  # fmt: skip
+
+    def test_a_frame_makes_a_restart_needless(self):
+        source = LiveSource(
+            lambda: Scripted([FRAME, FRAME, FRAME]), name="camera", ends=True, patience=self.PATIENT
+        )
+        frames = iter(source)
+        next(frames)
+        source.restart("too early")
+        assert [frame.index for frame in frames] == [1, 2]
+
+    def test_files_cannot_be_restarted(self):
+        source = ArraySource([FRAME.image])
+        assert not source.restart("no result")
+        source.listen(print)
