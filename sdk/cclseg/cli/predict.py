@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ from ..errors import InputError
 from ..models import DEFAULT_MODEL
 from .app import DONE, FAILED, INTERRUPTED
 from .options import STANDARD_OUTPUT, json_option, write_report
+from .position import Positioning, position_options
 
 if TYPE_CHECKING:
+    from ..mavlink import TelemetryStats
     from ..pipeline import JobSummary
     from ..sinks import Sink
+    from ..sinks.geo import GeoOptions
     from ..sources import Source
     from ..stream import Policy
 
@@ -30,7 +34,7 @@ _SHOWN_FAILURES = 20
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder, .png, .jpg, .mp4 or .jsonl (default: named after SOURCE, in this folder).",
+    help="Folder, .png, .jpg, .mp4, .jsonl, .geojsonl (default: named after SOURCE, here).",
 )
 @click.option("--overlay", is_flag=True, help="Write pictures with coloured classes, not masks.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
@@ -43,10 +47,12 @@ _SHOWN_FAILURES = 20
     help="Frames that come too fast (default: all of files, the latest of cameras).",
 )
 @json_option
+@position_options
 @click.pass_context
 def predict(
     ctx: click.Context,
     *,
+    positioning: Positioning,
     source: str,
     model: str,
     out: Path | None,
@@ -65,7 +71,8 @@ def predict(
 
     The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
     where there are no data), .png one mask, .mp4 a video with the classes laid over the frames,
-    .jsonl a line with the share of each class per frame.
+    .jsonl a line with the share of each class per frame, .geojsonl a line of GeoJSON with the
+    footprint on the ground.
     Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
     the exit code is then 1; the others are done.
 
@@ -78,9 +85,10 @@ def predict(
     from ..sources import open_source
     from .stopping import stop_on_signals
 
-    with open_source(source) as frames:
+    with open_source(source) as opened, ExitStack() as stack:
         with _wrong_usage(ctx):
-            sink = _sink_for(frames, out, overlay=overlay)
+            frames, telemetry = stack.enter_context(positioning.applied(opened))
+            sink = _sink_for(frames, out, overlay=overlay, geo=positioning.geo)
             segmenter = Segmenter(
                 model, backend=backend, threads=threads, tile=tile, overlap=overlap
             )
@@ -93,11 +101,14 @@ def predict(
             "model": segmenter.spec.name,
             "backend": segmenter.backend,
             "precision": segmenter.spec.precision,
+            "telemetry": None if telemetry is None else asdict(telemetry.stats()),
         }
     if json_path is not None:
         write_report(described | summary.to_json(), json_path)
     if json_path != STANDARD_OUTPUT:
         _print_summary(summary, sink)
+        if telemetry is not None:
+            _print_telemetry(telemetry.stats())
     _name_failures(summary)
     ctx.exit(_exit_code(summary, live=frames.live))
 
@@ -117,7 +128,7 @@ def _wrong_usage(ctx: click.Context) -> Iterator[None]:
         raise click.UsageError(str(error), ctx) from error
 
 
-def _sink_for(source: Source, out: Path | None, *, overlay: bool) -> Sink:
+def _sink_for(source: Source, out: Path | None, *, overlay: bool, geo: GeoOptions | None) -> Sink:
     """Opens the sink that the options ask for, before a model is loaded or a frame read."""
     from ..sinks import open_sink
 
@@ -128,7 +139,7 @@ def _sink_for(source: Source, out: Path | None, *, overlay: bool) -> Sink:
             f"{out} holds one frame, the source gives {source.total or 'several'}; "
             "give a folder or an .mp4"
         )
-    return open_sink(out, kind="overlay" if overlay else None, fps=source.fps)
+    return open_sink(out, kind="overlay" if overlay else None, fps=source.fps, geo=geo)
 
 
 def _default_out(source: Source, *, overlay: bool) -> Path:
@@ -184,6 +195,15 @@ def _print_summary(summary: JobSummary, sink: Sink) -> None:
         click.echo(f"classes: {', '.join(shares)}")
         stages = (f"{stage} {elapsed:.1f}" for stage, elapsed in summary.stage_ms.items())
         click.echo(f"ms per frame: {', '.join(stages)}")
+
+
+def _print_telemetry(stats: TelemetryStats) -> None:
+    click.echo(
+        f"positions: {stats.poses} frames with, {stats.without_pose} without; "
+        f"{stats.counts.lost} packets and {stats.losses} times the link lost"
+    )
+    if stats.system is None:
+        click.echo("warning: no autopilot was heard on the telemetry", err=True)
 
 
 def _name_failures(summary: JobSummary) -> None:
