@@ -78,6 +78,16 @@ class Segmentation:
         return self._spec.palette
 
     @property
+    def ignore_index(self) -> int:
+        """Class id of pixels without data."""
+        return self._spec.ignore_index
+
+    @property
+    def logits(self) -> FloatArray:
+        """(K, h, w) float32: what the network gave, at its own resolution; not to be changed."""
+        return self._logits
+
+    @property
     def confidence(self) -> FloatArray:
         """(H, W) float32 in [0, 1]: probability of each pixel's class; computed on first use."""
         if self._confidence is None:

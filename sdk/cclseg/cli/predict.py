@@ -13,6 +13,7 @@ import click
 from ..errors import InputError
 from ..models import DEFAULT_MODEL
 from .app import DONE, FAILED, INTERRUPTED
+from .harvest import harvest_options, with_harvest
 from .options import STANDARD_OUTPUT, json_option, write_report
 from .position import Positioning, position_options
 
@@ -46,6 +47,7 @@ _SHOWN_FAILURES = 20
     type=click.Choice(["all", "latest", "drop-oldest"]),
     help="Frames that come too fast (default: all of files, the latest of cameras).",
 )
+@harvest_options
 @json_option
 @position_options
 @click.pass_context
@@ -53,6 +55,8 @@ def predict(
     ctx: click.Context,
     *,
     positioning: Positioning,
+    harvest: int | None,
+    harvest_to: Path | None,
     source: str,
     model: str,
     out: Path | None,
@@ -89,6 +93,7 @@ def predict(
         with _wrong_usage(ctx):
             frames, telemetry = stack.enter_context(positioning.applied(opened))
             sink = _sink_for(frames, out, overlay=overlay, geo=positioning.geo)
+            sink = with_harvest(sink, harvest, harvest_to or Path(f"{frames.name}_harvest"))
             segmenter = Segmenter(
                 model, backend=backend, threads=threads, tile=tile, overlap=overlap
             )
