@@ -98,6 +98,6 @@ def rivals(result: Segmentation) -> tuple[str, str] | None:
 def _coarse(plane: Image | FloatArray, grid: int, weight: float) -> NDArray[np.float32]:
     """Returns the means of a grid's cells, so that their distance is a root of mean squares."""
     step = max(1, min(plane.shape[:2]) // (grid * 16))
-    thin = np.ascontiguousarray(plane[::step, ::step])
-    cells = cv2.resize(thin, (grid, grid), interpolation=cv2.INTER_AREA).astype(np.float32)
+    thin = np.ascontiguousarray(plane[::step, ::step], np.float32)
+    cells = cv2.resize(thin, (grid, grid), interpolation=cv2.INTER_AREA)
     return np.asarray(cells.ravel() * np.float32(weight / np.sqrt(cells.size)))
