@@ -122,10 +122,13 @@ class GroundView:
         """Returns (n, 3) metres east, north and up of the camera, of (n, 2) pixels on the ground.
 
         Raises:
-            InputError: The height of the camera, or of the ground, is unknown.
+            InputError: A pixel shows the sky, or the height of the camera or of the ground is
+                unknown.
         """
-        points = np.column_stack([points_xy, np.ones(len(points_xy))])
-        return self._ground.hits(self.pose, points @ self._turn.T)
+        rays = np.column_stack([points_xy, np.ones(len(points_xy))]) @ self._turn.T
+        if (rays[:, 2] >= 0).any():
+            raise InputError("a pixel shows the sky, not the ground; cut rings with clipped()")
+        return self._ground.hits(self.pose, rays)
 
     def lonlat(self, local_m: Points) -> Points:
         """Returns (n, 2) longitude and latitude in degrees of (n, 3) local metres."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from .closing import Closing
 from .errors import InputError, MissingDependencyError
+from .geodesy import TangentPlane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,10 +58,9 @@ class _Piece:
 
     def offset_m(self, pose: Pose) -> tuple[float, float]:
         """Returns how far east and north of the centre a camera is."""
-        north = math.radians(pose.latitude_deg - self.latitude_deg) * 6_371_000
-        around = (pose.longitude_deg - self.longitude_deg + 180) % 360 - 180
-        shrunk = math.cos(math.radians(self.latitude_deg))
-        return math.radians(around) * 6_371_000 * shrunk, north
+        centre = TangentPlane(self.latitude_deg, self.longitude_deg)
+        east, north, _ = centre.local(pose.latitude_deg, pose.longitude_deg, 0.0)
+        return float(east), float(north)
 
     def at(self, east_m: NDArray[np.float64], north_m: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns heights between the centres of the cells, bilinear."""

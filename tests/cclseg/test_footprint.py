@@ -91,6 +91,10 @@ class TestHorizon:
             ahead = np.array([math.sin(math.radians(yaw)), math.cos(math.radians(yaw))])
             assert np.abs(local[:, :2] @ ahead).max() <= REACH * 100 * (1 + 1e-6)
 
+    def test_a_pixel_of_the_sky_is_no_place_on_the_ground(self):
+        with pytest.raises(InputError, match="shows the sky"):
+            GroundView(pose(pitch=0.0), CAMERA, SIZE).local_m(np.array([[640.0, 10.0]]))
+
     def test_a_cut_keeps_the_side_that_is_asked_for(self):
         square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
         right = cut(square, np.array([1.0, 0.0, -1.0]))

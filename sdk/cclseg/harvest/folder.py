@@ -138,11 +138,7 @@ class HarvestFolder:
         """Begins a harvest, or goes on with the one in the folder."""
         record_path = self.root / "harvest.json"
         if not record_path.exists():
-            others = [path.name for path in self.root.iterdir() if ".partial" not in path.suffixes]
-            if set(others) - {"images", "masks", "classes.json"}:
-                raise InputError(
-                    f"{self.root} holds '{min(others)}' and no harvest; give an empty folder"
-                )
+            self._refuse_others()
             for part in ("images", "masks"):
                 make_folder(self.root / part)
             write_json(self.root / "classes.json", classes)
@@ -161,6 +157,19 @@ class HarvestFolder:
                 path.unlink()
         kept = {one["stem"] for one in self.records}
         self._publish([one for one in content["passing"] if one["stem"] not in kept])
+
+    def _refuse_others(self) -> None:
+        """Refuses a folder with more in it than a harvest that was ended at its very beginning."""
+        own = {self.root / name for name in ("images", "masks", "classes.json")}
+        others = [
+            path.relative_to(self.root)
+            for path in sorted(self.root.rglob("*"))
+            if path not in own and ".partial" not in path.suffixes
+        ]
+        if others:
+            raise InputError(
+                f"{self.root} holds '{others[0]}' and no harvest; give an empty folder"
+            )
 
     def _refuse_labels(self) -> None:
         """Refuses to go on where a human has begun to work: frames may go, and labels never."""

@@ -68,9 +68,12 @@ class UdpLink:
 
     def receive(self, timeout_s: float) -> Received | None:
         """Waits for a datagram; see :meth:`Link.receive`."""
-        if not select.select([self._socket], [], [], timeout_s)[0]:
+        if not _readable(self._socket.fileno(), timeout_s):
             return None
-        data, sender = self._socket.recvfrom(_LARGEST_READ)
+        try:
+            data, sender = self._socket.recvfrom(_LARGEST_READ)
+        except OSError as error:
+            raise SourceError(f"the network is gone: {error.strerror}") from error
         return Received(sender, data) if data else None
 
     def close(self) -> None:
@@ -90,7 +93,7 @@ class TcpLink:
 
     def receive(self, timeout_s: float) -> Received | None:
         """Waits for bytes; see :meth:`Link.receive`."""
-        if not select.select([self._socket], [], [], timeout_s)[0]:
+        if not _readable(self._socket.fileno(), timeout_s):
             return None
         try:
             data = self._socket.recv(_LARGEST_READ)
@@ -130,7 +133,7 @@ class SerialLink:
 
     def receive(self, timeout_s: float) -> Received | None:
         """Waits for bytes; see :meth:`Link.receive`."""
-        if not select.select([self._descriptor], [], [], timeout_s)[0]:
+        if not _readable(self._descriptor, timeout_s):
             return None
         try:
             data = os.read(self._descriptor, _LARGEST_READ)
@@ -147,3 +150,10 @@ class SerialLink:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _readable(descriptor: int, timeout_s: float) -> bool:
+    """Waits for bytes or an end; poll, because select refuses descriptors from 1024 on."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))

@@ -60,13 +60,15 @@ class Telemetry(Closing, ABC):
         self._lock = threading.Lock()
         self._found = Found()
         self._losses = 0
-        self._asked = [0, 0]  # without and with an answer
+        self._poses = 0
+        self._without_pose = 0
 
     def pose_of(self, frame: Frame) -> Pose | None:
         """Returns where the camera was; None where nothing was told near enough in time."""
         with self._lock:
             pose = self._pose(frame)
-            self._asked[pose is not None] += 1
+            self._poses += pose is not None
+            self._without_pose += pose is None
         return pose
 
     def stats(self) -> TelemetryStats:
@@ -77,8 +79,8 @@ class Telemetry(Closing, ABC):
                 found=Found(**_fields(self._found)),
                 counts=Counts(**_fields(self._vehicle.counts)),
                 losses=self._losses,
-                poses=self._asked[True],
-                without_pose=self._asked[False],
+                poses=self._poses,
+                without_pose=self._without_pose,
             )
 
     @abstractmethod

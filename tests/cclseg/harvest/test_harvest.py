@@ -116,6 +116,12 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"'thesis\.tex' and no harvest"):
             harvested(tmp_path, flight(1))
 
+    def test_a_folder_of_images_of_somebodys_own(self, tmp_path):
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "a.jpg").write_bytes(b"")
+        with pytest.raises(InputError, match=r"'images/a\.jpg' and no harvest"):
+            harvested(tmp_path, flight(1))
+
     def test_a_harvest_of_other_classes(self, tmp_path):
         folder = harvested(tmp_path / "a", flight(3))
         classes = json.loads((folder / "classes.json").read_text())
