@@ -108,14 +108,15 @@ class GroundView:
         return bool((corners @ self._limits.T < 0).any())
 
     def clipped(self, ring_xy: NDArray[np.floating] | NDArray[np.integer]) -> Points:
-        """Returns (n, 2) the part of a ring of pixels that shows ground within reach.
+        """Returns (n, 2) the part of a ring in the frame that shows ground within reach.
 
         Sutherland's and Hodgman's algorithm: parts of a ring that fall apart stay joined along the
         cut.
         """
         ring = np.asarray(ring_xy, np.float64)
-        for limit in self._limits:
-            ring = cut(ring, limit)
+        if self.shows_horizon:
+            for limit in self._limits:
+                ring = cut(ring, limit)
         return ring
 
     def local_m(self, points_xy: Points) -> Points:
