@@ -63,7 +63,12 @@ def frame_feature(frame: Frame, result: Segmentation, view: GroundView | None, w
 
 
 def region_features(
-    frame: Frame, result: Segmentation, view: GroundView, *, min_area_m2: float = 0.0
+    frame: Frame,
+    result: Segmentation,
+    view: GroundView,
+    *,
+    min_area_m2: float = 0.0,
+    simplify_px: float = 0.0,
 ) -> list[Feature]:
     """Returns a feature for every connected region of a mask that shows ground.
 
@@ -72,6 +77,11 @@ def region_features(
         result: What was found in it.
         view: The ground in the frame.
         min_area_m2: Regions that are smaller on the ground are left out.
+        simplify_px: How far outlines may lie beside the pixels' edges, to be shorter; figures
+            stay exact.
+
+    Raises:
+        MissingDependencyError: Outlines cannot be simplified without shapely.
     """
     polygons = result.polygons()
     sums = np.pad(result.confidence.cumsum(0, np.float64).cumsum(1), ((1, 0), (1, 0)))
@@ -94,9 +104,16 @@ def region_features(
             "area_px": polygon.area_px,
             "confidence": _mean(sums, polygon),
         }
-        geometry = _geometry([view.lonlat(ring) for ring in rings])
+        drawn = _on_ground([_simplified(polygon, simplify_px)], view)[0] if simplify_px else rings
+        geometry = _geometry([view.lonlat(ring) for ring in drawn or rings])
         features.append(_feature(geometry, properties))
     return features
+
+
+def _simplified(polygon: Polygon, tolerance_px: float) -> Polygon:
+    from .simplify import simplified
+
+    return simplified(polygon, tolerance_px)
 
 
 def _on_ground(polygons: Sequence[Polygon], view: GroundView) -> list[list[Points]]:

@@ -92,6 +92,23 @@ def test_small_regions_are_left_out_on_request(tmp_path):
     assert min(areas) >= 2000
 
 
+def test_simplified_outlines_are_shorter_valid_and_near(tmp_path):
+    shapely = pytest.importorskip("shapely", reason="shapely (extra geo) is not installed")
+    disc = np.hypot(*np.mgrid[-40:40, -40:40]) < 35
+    mask = (disc & ~(np.hypot(*np.mgrid[-40:40, -40:40]) < 9)).astype(np.uint8)
+    frame, result = placed(size_hw=(80, 80))
+    items = [(frame, Segmentation(mask, result._logits, result._spec))]
+    exact = written(tmp_path / "a.geojsonl", items, regions=True)
+    fewer = written(tmp_path / "b.geojsonl", items, regions=True, simplify_px=1.0)
+    assert (tmp_path / "b.geojsonl").stat().st_size < (tmp_path / "a.geojsonl").stat().st_size / 2
+    for before, after in zip(exact, fewer, strict=True):
+        assert before["properties"] == after["properties"]
+        one, other = (shapely.geometry.shape(each["geometry"]) for each in (before, after))
+        assert other.is_valid
+        metre = 180 / np.pi / 6.37e6 / np.cos(np.deg2rad(47))
+        assert one.hausdorff_distance(other) <= 2.0 * 1.01 * metre  # a pixel is 2 m wide
+
+
 def test_geometries_are_valid_to_others(tmp_path):
     shapely = pytest.importorskip("shapely", reason="shapely is not installed")
     for feature in written(tmp_path / "a.geojsonl", [placed(3)], regions=True):

@@ -41,6 +41,13 @@ _OPTIONS = (
         metavar="M2",
         help="Leave out smaller regions.",
     ),
+    click.option(
+        "--simplify",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="PX",
+        help="Shorten outlines of regions by up to PX pixels beside their edges.",
+    ),
 )
 
 
@@ -55,6 +62,7 @@ class Positioning:
         dem: Raster of heights.
         regions: Write each region too.
         min_area: Smallest region in square metres.
+        simplify: Tolerance of outlines in pixels.
     """
 
     mavlink: str | None
@@ -63,6 +71,7 @@ class Positioning:
     dem: Path | None
     regions: bool
     min_area: float
+    simplify: float
 
     @property
     def geo(self) -> GeoOptions | None:
@@ -70,10 +79,15 @@ class Positioning:
         from ..sinks.geo import GeoOptions
 
         if self.dem is None and not self.regions:
-            if self.min_area:
-                raise InputError("--min-area is about regions; give --regions too")
+            if self.min_area or self.simplify:
+                raise InputError("--min-area and --simplify are about regions; give --regions too")
             return None
-        return GeoOptions(terrain=self.dem, regions=self.regions, min_area_m2=self.min_area)
+        return GeoOptions(
+            terrain=self.dem,
+            regions=self.regions,
+            min_area_m2=self.min_area,
+            simplify_px=self.simplify,
+        )
 
     @contextmanager
     def applied(self, source: Source) -> Iterator[tuple[Source, Telemetry | None]]:

@@ -26,11 +26,13 @@ class GeoOptions:
         terrain: A raster of heights, None for flat ground below the camera.
         regions: A feature for each connected region of the mask too.
         min_area_m2: Smaller regions are left out.
+        simplify_px: How far outlines of regions may lie beside the pixels' edges.
     """
 
     terrain: Path | None = None
     regions: bool = False
     min_area_m2: float = 0.0
+    simplify_px: float = 0.0
 
 
 class GeoLinesSink(LinesSink):
@@ -49,6 +51,8 @@ class GeoLinesSink(LinesSink):
     def __init__(self, path: Path, options: GeoOptions | None = None) -> None:
         super().__init__(path)
         self._options = options or GeoOptions()
+        if self._options.simplify_px:
+            from .. import simplify  # noqa: F401 - says at once what is not installed
         self._terrain = _opened(self._options.terrain)
 
     def lines(self, frame: Frame, result: Segmentation) -> bytes:
@@ -65,8 +69,13 @@ class GeoLinesSink(LinesSink):
             view = GroundView(frame.pose, frame.camera, frame.size_hw, self._terrain)
             features = [frame_feature(frame, result, view, "")]
             if self._options.regions:
-                smallest_m2 = self._options.min_area_m2
-                features += region_features(frame, result, view, min_area_m2=smallest_m2)
+                features += region_features(
+                    frame,
+                    result,
+                    view,
+                    min_area_m2=self._options.min_area_m2,
+                    simplify_px=self._options.simplify_px,
+                )
         except InputError as error:  # no height, no terrain: the frame has its line all the same
             return [frame_feature(frame, result, None, str(error))]
         return features

@@ -87,7 +87,7 @@ def test_a_link_on_which_nobody_speaks_is_said_and_does_not_stop_the_job(predict
     ("options", "message"),
     [
         (["-o", "a.jsonl", "--regions"], "go into a .geojsonl"),
-        (["-o", "a.geojsonl", "--min-area", "5"], "--min-area is about regions"),
+        (["-o", "a.geojsonl", "--min-area", "5"], "are about regions"),
         (["-o", "a.geojsonl", "--camera", "0"], "expected more than 0 pixels"),
         (["-o", "a.geojsonl", "--camera", "9", "--hfov", "9"], "give one of them"),
         (["-o", "a.geojsonl", "--dem", "none.tif"], "none.tif"),
