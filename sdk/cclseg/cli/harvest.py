@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..sinks import Sink
 
@@ -29,10 +31,22 @@ def harvest_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     return number(folder(verb))
 
 
-def with_harvest(sink: Sink, frames: int | None, folder: Path) -> Sink:
-    """Returns the sink, with a harvest of some frames into a folder where one is asked for."""
+def with_harvest(sink: Sink, frames: int | None, folder: Path | None, *, source: str) -> Sink:
+    """Returns the sink, with a harvest where one is asked for.
+
+    Args:
+        sink: Where results go.
+        frames: How many frames to keep, None for no harvest.
+        folder: Where they are kept, None for a folder named after the source.
+        source: Name of the source.
+
+    Raises:
+        InputError: There is a folder, and no number.
+    """
     if frames is None:
+        if folder is not None:
+            raise InputError(f"--harvest-to {folder} keeps nothing without --harvest N; give both")
         return sink
     from ..harvest import Harvest, HarvestSink
 
-    return HarvestSink(sink, Harvest(folder, frames=frames))
+    return HarvestSink(sink, Harvest(folder or f"{source}_harvest", frames=frames))

@@ -93,7 +93,7 @@ def predict(
         with _wrong_usage(ctx):
             frames, telemetry = stack.enter_context(positioning.applied(opened))
             sink = _sink_for(frames, out, overlay=overlay, geo=positioning.geo)
-            sink = with_harvest(sink, harvest, harvest_to or Path(f"{frames.name}_harvest"))
+            sink = with_harvest(sink, harvest, harvest_to, source=frames.name)
             segmenter = Segmenter(
                 model, backend=backend, threads=threads, tile=tile, overlap=overlap
             )

@@ -88,12 +88,12 @@ def open_telemetry(address: str | Path) -> Telemetry:
             raise SourceError(f"{text}: only a .tlog has a start_s")
         return LiveTelemetry(connect, vehicle)
     if Path(place).is_file():
-        vehicle = _vehicle(text, options | {"kept": None})
-        return FlightLog(Path(place), vehicle, start_s=start_s or 0.0)
+        recorded = _vehicle(text, options, recorded=True)
+        return FlightLog(Path(place), recorded, start_s=start_s or 0.0)
     raise SourceError(f"{text}: there is no such file; {_FORMS}")
 
 
-def _vehicle(text: str, options: dict[str, Any]) -> Vehicle:
+def _vehicle(text: str, options: dict[str, Any], *, recorded: bool = False) -> Vehicle:
     system, stale_s = options.get("system"), options.get("stale_s", STALE_S)
     if system is not None and not 1 <= system <= 255:
         raise SourceError(f"{text}: system is {system}; expected 1 to 255")
@@ -103,7 +103,7 @@ def _vehicle(text: str, options: dict[str, Any]) -> Vehicle:
         system=system,
         stale_s=stale_s,
         mount_deg=options.get("mount", DOWN),
-        **{name: options[name] for name in ("kept",) if name in options},
+        recorded=recorded,
     )
 
 

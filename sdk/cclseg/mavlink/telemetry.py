@@ -71,6 +71,15 @@ class Telemetry(Closing, ABC):
             self._without_pose += pose is None
         return pose
 
+    def utc_of(self, frame: Frame) -> float | None:
+        """Returns when a frame was taken, in seconds of UTC since 1970 by the aircraft's clock.
+
+        None where the aircraft has not told the time, or the frame has none.
+        """
+        with self._lock:
+            time_s = self._time_s(frame)
+            return None if time_s is None else self._vehicle.utc_s(time_s)
+
     def stats(self) -> TelemetryStats:
         """Returns the counts so far."""
         with self._lock:
@@ -83,9 +92,15 @@ class Telemetry(Closing, ABC):
                 without_pose=self._without_pose,
             )
 
-    @abstractmethod
     def _pose(self, frame: Frame) -> Pose | None:
-        """Finds the pose of a frame, under the lock."""
+        time_s = self._time_s(frame)
+        if time_s is None:
+            return self._vehicle.pose_of_image(frame.index)
+        return self._vehicle.pose_at(time_s)
+
+    @abstractmethod
+    def _time_s(self, frame: Frame) -> float | None:
+        """Returns when a frame was taken by the clock of the packets; None for a still photo."""
 
 
 class LiveTelemetry(Telemetry):
@@ -109,9 +124,8 @@ class LiveTelemetry(Telemetry):
         self._thread = threading.Thread(target=self._run, name="cclseg-mavlink", daemon=True)
         self._thread.start()
 
-    def _pose(self, frame: Frame) -> Pose | None:
-        captured_ns = frame.captured_ns if frame.captured_ns is not None else time.monotonic_ns()
-        return self._vehicle.pose_at(captured_ns / 1e9)
+    def _time_s(self, frame: Frame) -> float:
+        return (time.monotonic_ns() if frame.captured_ns is None else frame.captured_ns) / 1e9
 
     def _run(self) -> None:
         failures = 0
@@ -200,10 +214,8 @@ class FlightLog(Telemetry):
             self._vehicle.take(packet, stamp_s)
             place = end
 
-    def _pose(self, frame: Frame) -> Pose | None:
-        if frame.timestamp_s is None:
-            return self._vehicle.pose_of_image(frame.index)
-        return self._vehicle.pose_at(self._start_s + frame.timestamp_s)
+    def _time_s(self, frame: Frame) -> float | None:
+        return None if frame.timestamp_s is None else self._start_s + frame.timestamp_s
 
 
 def _fields(counts: Found | Counts) -> dict[str, int]:

@@ -95,7 +95,10 @@ class Vehicle:
         system: The only aircraft that counts; None for the first one.
         mount_deg: Yaw, pitch and roll of a fixed camera in the axes of the aircraft.
         stale_s: Seconds after which a position or attitude is too old to tell anything.
-        kept: Positions and attitudes that are remembered, None for all.
+        kept: Positions and attitudes that are remembered.
+        recorded: A whole flight is read before the first pose is asked for. Everything is
+            remembered then, by the clock that was right when it was told: in an hour two clocks
+            drift apart by a fifth of a second, and an autopilot may be switched on anew.
 
     Attributes:
         system: Number of the aircraft, None before its first heartbeat.
@@ -111,18 +114,21 @@ class Vehicle:
         system: int | None = None,
         mount_deg: tuple[float, float, float] = DOWN,
         stale_s: float = STALE_S,
-        kept: int | None = KEPT,
+        kept: int = KEPT,
+        recorded: bool = False,
     ) -> None:
         self.system = system
         self.autopilot: int | None = None
         self.gimbal: int | None = None
         self.counts = Counts()
         self.images: dict[int, ImageCaptured] = {}
+        self._recorded = recorded
         self._mount = from_angles(*mount_deg)
         self._senders: dict[int, _Sender] = {}
-        self._positions = Track[Position](_position_between, _position_onward, stale_s, kept)
-        self._attitudes = Track[Attitude](_attitude_between, _attitude_onward, stale_s, kept)
-        self._gimbals = Track[GimbalAttitude](_gimbal_between, _gimbal_onward, stale_s, kept)
+        remembered = None if recorded else kept
+        self._positions = Track[Position](_position_between, _position_onward, stale_s, remembered)
+        self._attitudes = Track[Attitude](_attitude_between, _attitude_onward, stale_s, remembered)
+        self._gimbals = Track[GimbalAttitude](_gimbal_between, _gimbal_onward, stale_s, remembered)
         self._utc_s: float | None = None
 
     def take(self, packet: Packet, arrived_s: float) -> None:
@@ -157,28 +163,31 @@ class Vehicle:
             return
         if clock.restarts > restarts:
             self._forget(component)
+        time_s = boot_s + clock.offset_s if self._recorded else boot_s
         if isinstance(message, GimbalAttitude):
             self.gimbal = component if self.gimbal is None else self.gimbal
             if component == self.gimbal:
-                self._gimbals.add(boot_s, message)
+                self._gimbals.add(time_s, message)
         elif isinstance(message, ImageCaptured):
             self.images[message.index] = message
             if len(self.images) > _REMEMBERED_IMAGES:
                 del self.images[next(iter(self.images))]
         elif component == self.autopilot:
-            self._learn_of_aircraft(message, boot_s)
+            self._learn_of_aircraft(message, time_s)
 
-    def _learn_of_aircraft(self, message: Message, boot_s: float) -> None:
+    def _learn_of_aircraft(self, message: Message, time_s: float) -> None:
         if isinstance(message, Position):
-            self._positions.add(boot_s, message)
+            self._positions.add(time_s, message)
         elif isinstance(message, Attitude):
-            self._attitudes.add(boot_s, message)
+            self._attitudes.add(time_s, message)
         elif isinstance(message, SystemTime):
-            self._utc_s = message.unix_us / 1e6 - boot_s
+            self._utc_s = message.unix_us / 1e6 - time_s
 
     def _forget(self, component: int) -> None:
         """Drops what counts from another start of a sender."""
         self.counts.restarts += 1
+        if self._recorded:
+            return
         if component == self.gimbal:
             self._gimbals.clear()
         if component == self.autopilot:
@@ -193,14 +202,14 @@ class Vehicle:
         Args:
             time_s: By the clock of ``arrived_s``.
         """
-        boot_s = self._boot_s(self.autopilot, time_s)
-        position = None if boot_s is None else self._positions.at(boot_s)
-        if boot_s is None or position is None:
+        key_s = self._key_s(self.autopilot, time_s)
+        position = None if key_s is None else self._positions.at(key_s)
+        if key_s is None or position is None:
             return None
         pose = Pose(
             position.latitude_deg, position.longitude_deg, position.altitude_m, position.height_m
         )
-        return _looking(pose, self._camera_at(time_s, self._attitudes.at(boot_s)))
+        return _looking(pose, self._camera_at(time_s, self._attitudes.at(key_s)))
 
     def pose_of_image(self, index: int) -> Pose | None:
         """Returns where the camera was when it took a picture, as it told; None if it did not."""
@@ -212,10 +221,13 @@ class Vehicle:
 
     def utc_s(self, time_s: float) -> float | None:
         """Returns seconds of UTC since 1970 by the aircraft's clock; None where it has none."""
-        boot_s = self._boot_s(self.autopilot, time_s)
-        return None if boot_s is None or self._utc_s is None else boot_s + self._utc_s
+        key_s = self._key_s(self.autopilot, time_s)
+        return None if key_s is None or self._utc_s is None else key_s + self._utc_s
 
-    def _boot_s(self, component: int | None, time_s: float) -> float | None:
+    def _key_s(self, component: int | None, time_s: float) -> float | None:
+        """Returns a time by the clock by which the values of a sender are remembered."""
+        if self._recorded:
+            return time_s
         sender = None if component is None else self._senders.get(component)
         if sender is None or not sender.clock.known:
             return None
@@ -224,8 +236,8 @@ class Vehicle:
     def _camera_at(self, time_s: float, aircraft: Attitude | None) -> Quaternion | None:
         if self.gimbal is None:
             return None if aircraft is None else after(aircraft.q, self._mount)
-        boot_s = self._boot_s(self.gimbal, time_s)
-        gimbal = None if boot_s is None else self._gimbals.at(boot_s)
+        key_s = self._key_s(self.gimbal, time_s)
+        gimbal = None if key_s is None else self._gimbals.at(key_s)
         if gimbal is None or gimbal.from_north:
             return None if gimbal is None else gimbal.q
         if aircraft is None:

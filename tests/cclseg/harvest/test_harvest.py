@@ -235,6 +235,8 @@ class TestTogether:
         stems = check(tmp_path / "label", frames=3)
         assert len(stems) == 3
         assert all(one["pose"] for one in records(tmp_path / "label"))
+        assert run([*words[:-2], "--harvest-to", "nothing"]) == 2
+        assert not (tmp_path / "nothing").exists()
         assert run(words) == 0
         assert (tmp_path / "virtual_3_harvest" / "splits.json").exists()
 

@@ -251,6 +251,34 @@ class TestLog:
         assert telemetry.stats().counts.lost == 0
         assert telemetry.stats().found.skipped_bytes == 0
 
+    def test_an_hour_of_drift_and_a_new_start_do_not_shift_the_film(self, tmp_path):
+        """A clock of 100 ppm is a third of a second off in an hour; the aircraft moves 3 m then."""
+        drift = 1 + 100e-6
+        first = Autopilot(boot_s=50.0)
+        parts = [
+            *((t * drift, data) for t, data in first.flight(20)),
+            *((t * drift, data) for t, data in first.flight(20, start_s=3600)),
+            *Autopilot(boot_s=-3700.0).flight(20, start_s=3710),
+        ]
+        path = self.write(tmp_path / "flight.tlog", parts)
+        with open_telemetry(path) as telemetry:
+            for time_s, stamp_s in ((10, 10), (3610, 3610 * drift), (3725, 3725)):
+                pose = telemetry.pose_of(Frame(IMAGE, 0, "a", timestamp_s=stamp_s))
+                latitude, longitude = first.degrees(time_s)
+                assert pose.latitude_deg == pytest.approx(latitude, abs=1e-6)
+                assert pose.longitude_deg == pytest.approx(longitude, abs=1e-6)
+            assert telemetry.stats().counts.restarts == 1
+
+    def test_the_aircraft_tells_when_a_frame_was_taken(self, tmp_path, autopilot):
+        told = autopilot.messages.MAVLink_system_time_message(1_800_000_000_000_000, 52_000)
+        path = self.write(
+            tmp_path / "a.tlog", [(0, autopilot.heartbeat()), (2, autopilot.pack(told))]
+        )
+        with open_telemetry(path) as telemetry:
+            frame = Frame(IMAGE, 0, "a", timestamp_s=5.5)
+            assert telemetry.utc_of(frame) == pytest.approx(1_800_000_003.5)
+            assert telemetry.utc_of(Frame(IMAGE, 0, "a")) is None
+
     def test_photos_have_the_poses_that_the_camera_told(self, tmp_path, autopilot):
         told = [
             autopilot.messages.MAVLink_camera_image_captured_message(
