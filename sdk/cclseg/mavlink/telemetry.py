@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from ..closing import Closing
 from ..errors import SourceError
 from .packets import Found, PacketReader, next_packet
-from .vehicle import Counts, Vehicle
+from .senders import Counts
 
 if TYPE_CHECKING:
     from ..frame import Frame
     from ..pose import Pose
     from .links import Link
+    from .vehicle import Vehicle
 
 _log = logging.getLogger(__name__)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..attitude import Quaternion, after, between, from_angles, to_angles, turned
 from ..pose import Pose
-from .clock import BootClock
 from .messages import (
     FORMS,
     Attitude,
@@ -20,69 +18,19 @@ from .messages import (
     SystemTime,
     decode,
 )
+from .senders import Counts, Sender
 from .track import KEPT, Track
 
 if TYPE_CHECKING:
+    from .clock import BootClock
     from .messages import Message
     from .packets import Packet
 
 STALE_S = 1.5
 DOWN = (0.0, -90.0, 0.0)
 
-_REMEMBERED_PACKETS = 64
 _REMEMBERED_IMAGES = 20_000
 _EARTH_M = 6_378_137.0
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the packets of a link.
-
-    Attributes:
-        foreign: From other aircraft, or from before the first heartbeat of an autopilot.
-        lost: Missing between two packets of one sender.
-        repeated: Here before, by their number and checksum.
-        out_of_order: Older than one that was here already; they count all the same.
-        unknowing: The sender does not know the values, or they cannot be.
-        untimely: Far too late, replayed, or with a damaged time.
-        restarts: Times that a sender was switched on anew.
-        signed: With a signature, which is not checked.
-    """
-
-    foreign: int = 0
-    lost: int = 0
-    repeated: int = 0
-    out_of_order: int = 0
-    unknowing: int = 0
-    untimely: int = 0
-    restarts: int = 0
-    signed: int = 0
-
-
-@dataclass(slots=True)
-class _Sender:
-    """One part of the aircraft, with a clock and a count of its packets of its own."""
-
-    clock: BootClock = field(default_factory=BootClock)
-    last: int | None = None
-    recent: deque[tuple[int, int]] = field(
-        default_factory=lambda: deque(maxlen=_REMEMBERED_PACKETS)
-    )
-
-    def count(self, packet: Packet, counts: Counts) -> bool:
-        """Counts a packet, and those that were lost before it; False where it was here before."""
-        key = packet.sequence, packet.checksum
-        if key in self.recent:
-            counts.repeated += 1
-            return False
-        self.recent.append(key)
-        ahead = 1 if self.last is None else (packet.sequence - self.last) % 256
-        if ahead >= 128:
-            counts.out_of_order += 1
-        else:
-            counts.lost += max(0, ahead - 1)
-            self.last = packet.sequence
-        return True
 
 
 class Vehicle:
@@ -124,7 +72,7 @@ class Vehicle:
         self.images: dict[int, ImageCaptured] = {}
         self._recorded = recorded
         self._mount = from_angles(*mount_deg)
-        self._senders: dict[int, _Sender] = {}
+        self._senders: dict[int, Sender] = {}
         remembered = None if recorded else kept
         self._positions = Track[Position](_position_between, _position_onward, stale_s, remembered)
         self._attitudes = Track[Attitude](_attitude_between, _attitude_onward, stale_s, remembered)
@@ -147,7 +95,7 @@ class Vehicle:
         if packet.system != self.system:
             self.counts.foreign += 1
             return
-        sender = self._senders.setdefault(packet.component, _Sender())
+        sender = self._senders.setdefault(packet.component, Sender())
         if not sender.count(packet, self.counts) or form is None:
             return
         if message is None:
