@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -41,6 +42,7 @@ class Frame:
         stream: Name of the stream where several share a network, else empty.
         pose: Where the camera was and looked, None where the source does not say.
         camera: How it projects, None where the source does not say.
+        captured_at: When it was captured in UTC, None where the source does not say.
     """
 
     image: Image
@@ -52,6 +54,7 @@ class Frame:
     stream: str = ""
     pose: Pose | None = None
     camera: Camera | None = None
+    captured_at: datetime | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -84,7 +84,11 @@ class Segmentation:
 
     @property
     def logits(self) -> FloatArray:
-        """(K, h, w) float32: what the network gave, at its own resolution; not to be changed."""
+        """(K, h, w) float32 scores at the network's output stride, tiles blended.
+
+        Beyond the frame's size they are of mirrored pixels. Not to be changed: confidence is
+        computed from them.
+        """
         return self._logits
 
     @property

@@ -34,8 +34,8 @@ _SHOWN_FAILURES = 20
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
-    help="Folder, .png, .jpg, .mp4, .jsonl, .geojsonl (default: named after SOURCE, here).",
+    help="Folder, .png, .jpg, .mp4, .jsonl, .geojsonl, rtp://, rtsp:// or zmq: "
+    "(default: named after SOURCE).",
 )
 @click.option("--overlay", is_flag=True, help="Write pictures with coloured classes, not masks.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
@@ -59,7 +59,7 @@ def predict(
     harvest_to: Path | None,
     source: str,
     model: str,
-    out: Path | None,
+    out: str | None,
     overlay: bool,
     backend: str,
     threads: int | None,
@@ -76,7 +76,8 @@ def predict(
     The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
     where there are no data), .png one mask, .mp4 a video with the classes laid over the frames,
     .jsonl a line with the share of each class per frame, .geojsonl a line of GeoJSON with the
-    footprint on the ground.
+    footprint on the ground; rtp:// and rtsp:// send the video to another machine,
+    zmq:tcp://127.0.0.1:PORT masks and figures to other processes.
     Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
     the exit code is then 1; the others are done.
 
@@ -133,13 +134,13 @@ def _wrong_usage(ctx: click.Context) -> Iterator[None]:
         raise click.UsageError(str(error), ctx) from error
 
 
-def _sink_for(source: Source, out: Path | None, *, overlay: bool, geo: GeoOptions | None) -> Sink:
+def _sink_for(source: Source, out: str | None, *, overlay: bool, geo: GeoOptions | None) -> Sink:
     """Opens the sink that the options ask for, before a model is loaded or a frame read."""
     from ..sinks import open_sink
 
     if out is None:
-        out = _default_out(source, overlay=overlay)
-    if out.suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
+        out = str(_default_out(source, overlay=overlay))
+    if Path(out).suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
         raise InputError(
             f"{out} holds one frame, the source gives {source.total or 'several'}; "
             "give a folder or an .mp4"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SourceError
-from ..sources.options import number, read_options, whole
+from ..stream_texts import number, read_options, whole
 from .telemetry import FlightLog, LiveTelemetry, Telemetry, TelemetryStats
 from .vehicle import DOWN, STALE_S, Vehicle
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..frame import Frame
 from ..pose import Camera
+from ..stream_texts import number, read_options, size, whole
 from ..virtual import SceneStyle, VirtualFlight
 from ..virtual.geography import geographic
 from .base import OnFrameError, Source
-from .options import number, read_options, size, whole
 
 if TYPE_CHECKING:
     from ..virtual import VirtualFrame
