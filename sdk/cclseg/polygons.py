@@ -2,7 +2,7 @@
 
 Contours through pixel centres lose half a pixel all around; here vertices are pixel corners, so a
 polygon's area is its number of pixels. Regions are 4-connected: pixels that touch at a corner only
-belong to two regions.
+belong to two regions. No ring touches itself.
 """
 
 from __future__ import annotations
@@ -76,10 +76,11 @@ def _regions(inside: NDArray[np.bool_]) -> Iterator[tuple[Ring, tuple[Ring, ...]
     holes: dict[int, list[Ring]] = {}
     for ring, (row, column) in _rings(inside):
         label = int(labels[row, column])
-        if _doubled_area(ring) > 0:
-            exteriors[label] = ring
-        else:
-            holes.setdefault(label, []).append(ring)
+        for loop in _loops(ring):
+            if _doubled_area(loop) > 0:
+                exteriors[label] = loop
+            else:
+                holes.setdefault(label, []).append(loop)
     for label in range(1, count):
         area_px = int(stats[label, cv2.CC_STAT_AREA])
         yield exteriors[label], tuple(holes.get(label, ())), area_px
@@ -144,6 +145,30 @@ def _cycles(after: NDArray[np.intp], starts: NDArray[np.intp]) -> Iterator[list[
             edge = successor[edge]
         if ring:
             yield ring
+
+
+def _loops(ring: Ring) -> Iterator[Ring]:
+    """Cuts a ring where it touches itself, as geometry libraries want it.
+
+    A bay that is closed by two pixels touching at a corner becomes a hole; a hole of parts that
+    touch at a corner becomes several.
+    """
+    vertices = ring.tolist()
+    if len(set(map(tuple, vertices))) == len(vertices):
+        yield ring
+        return
+    path: list[tuple[int, int]] = []
+    places: dict[tuple[int, int], int] = {}
+    for x, y in vertices:
+        if (x, y) in places:
+            begin = places[x, y]
+            yield np.array(path[begin:], np.int32)
+            for vertex in path[begin:]:
+                del places[vertex]
+            del path[begin:]
+        places[x, y] = len(path)
+        path.append((x, y))
+    yield np.array(path, np.int32)
 
 
 def _doubled_area(ring: Ring) -> int:

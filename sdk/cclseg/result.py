@@ -94,6 +94,11 @@ class Segmentation:
         return self._spec.palette
 
     @property
+    def ignore_index(self) -> int:
+        """Class id of pixels without data."""
+        return self._spec.ignore_index
+
+    @property
     def logits(self) -> FloatArray:
         """(K, h, w) float32 scores at the network's output stride, tiles blended.
 

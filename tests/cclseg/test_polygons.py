@@ -52,6 +52,23 @@ def test_area_and_direction_of_rings(mask):
         assert signed_area(polygon.exterior_xy) + sum(holes) == polygon.area_px
 
 
+@settings(deadline=None)
+@given(MASKS)
+def test_geometry_libraries_take_them_as_they_are(mask):
+    shapely = pytest.importorskip("shapely", reason="shapely is not installed")
+    for polygon in polygons_of(mask, NAMES):
+        shape = shapely.Polygon(polygon.exterior_xy, polygon.holes)
+        assert shape.is_valid, shapely.is_valid_reason(shape)
+        assert shape.area == polygon.area_px
+
+
+def test_a_bay_that_pixels_touching_at_a_corner_close_is_a_hole():
+    mask = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 1]], np.uint8)
+    (polygon,) = [one for one in polygons_of(mask, NAMES) if one.class_id == 0]
+    assert len(polygon.holes) == 1
+    assert signed_area(polygon.exterior_xy) == 8
+
+
 def test_a_square_with_a_hole_by_hand():
     mask = np.full((5, 6), 1, np.uint8)
     mask[1:4, 1:5] = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,12 +14,16 @@ import click
 from ..errors import InputError
 from ..models import DEFAULT_MODEL
 from .app import DONE, FAILED, INTERRUPTED, Settings
+from .harvest import harvest_options, with_harvest
 from .operation import about, is_served, operation_options, supervised
 from .options import STANDARD_OUTPUT, json_option, write_report
+from .position import Positioning, position_options
 
 if TYPE_CHECKING:
+    from ..mavlink import TelemetryStats
     from ..pipeline import JobSummary
     from ..sinks import Sink
+    from ..sinks.geo import GeoOptions
     from ..sources import Source
     from ..stream import Policy
 
@@ -31,7 +36,8 @@ _SHOWN_FAILURES = 20
 @click.option(
     "-o",
     "--out",
-    help="Folder, .png, .jpg, .mp4, .jsonl, rtp://, rtsp:// or zmq: (default: named after SOURCE).",
+    help="Folder, .png, .jpg, .mp4, .jsonl, .geojsonl, rtp://, rtsp:// or zmq: "
+    "(default: named after SOURCE).",
 )
 @click.option("--overlay", is_flag=True, help="Write pictures with coloured classes, not masks.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
@@ -56,11 +62,16 @@ _SHOWN_FAILURES = 20
     help="What a frame may take; the work is cut down to keep 99 of 100 within it.",
 )
 @operation_options
+@harvest_options
 @json_option
+@position_options
 @click.pass_context
 def predict(
     ctx: click.Context,
     *,
+    positioning: Positioning,
+    harvest: int | None,
+    harvest_to: Path | None,
     source: str,
     model: str,
     out: str | None,
@@ -81,8 +92,9 @@ def predict(
 
     The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
     where there are no data), .png one mask, .mp4 a video with the classes laid over the frames,
-    .jsonl a line with the share of each class per frame; rtp:// and rtsp:// send the video to
-    another machine, zmq:tcp://127.0.0.1:PORT masks and figures to other processes.
+    .jsonl a line with the share of each class per frame, .geojsonl a line of GeoJSON with the
+    footprint on the ground; rtp:// and rtsp:// send the video to another machine,
+    zmq:tcp://127.0.0.1:PORT masks and figures to other processes.
     Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
     the exit code is then 1; the others are done.
 
@@ -97,9 +109,17 @@ def predict(
     from ..sources import open_source
     from .stopping import stop_on_signals
 
-    with supervised(ctx) as supervisor, open_source(source) as frames:
+    with (
+        supervised(ctx) as supervisor,
+        open_source(source) as opened,
+        ExitStack() as stack,
+    ):
         with _wrong_usage(ctx):
-            sink = _sink_for(frames, out, overlay=overlay, shown=is_served(ctx))
+            frames, telemetry = stack.enter_context(positioning.applied(opened))
+            sink = _sink_for(
+                frames, out, overlay=overlay, shown=is_served(ctx), geo=positioning.geo
+            )
+            sink = with_harvest(sink, harvest, harvest_to, source=frames.name)
             segmenter = Segmenter(
                 model,
                 backend=backend,
@@ -127,11 +147,14 @@ def predict(
             "model": segmenter.spec.name,
             "backend": segmenter.backend,
             "precision": segmenter.spec.precision,
+            "telemetry": None if telemetry is None else asdict(telemetry.stats()),
         }
     if json_path is not None:
         write_report(described | summary.to_json(), json_path)
     if json_path != STANDARD_OUTPUT:
         _print_summary(summary, sink)
+        if telemetry is not None:
+            _print_telemetry(telemetry.stats())
     _name_failures(summary, ctx.obj)
     ctx.exit(_exit_code(summary, live=frames.live))
 
@@ -151,7 +174,9 @@ def _wrong_usage(ctx: click.Context) -> Iterator[None]:
         raise click.UsageError(str(error), ctx) from error
 
 
-def _sink_for(source: Source, out: str | None, *, overlay: bool, shown: bool) -> Sink:
+def _sink_for(
+    source: Source, out: str | None, *, overlay: bool, shown: bool, geo: GeoOptions | None
+) -> Sink:
     """Opens the sink that the options ask for, before a model is loaded or a frame read."""
     from ..sinks import open_sink
 
@@ -164,7 +189,7 @@ def _sink_for(source: Source, out: str | None, *, overlay: bool, shown: bool) ->
             f"{out} holds one frame, the source gives {source.total or 'several'}; "
             "give a folder or an .mp4"
         )
-    return open_sink(out, kind="overlay" if overlay else None, fps=source.fps)
+    return open_sink(out, kind="overlay" if overlay else None, fps=source.fps, geo=geo)
 
 
 def page(result: object) -> None:
@@ -227,6 +252,15 @@ def _print_summary(summary: JobSummary, sink: Sink) -> None:
         click.echo(f"classes: {', '.join(shares)}")
         stages = (f"{stage} {elapsed:.1f}" for stage, elapsed in summary.stage_ms.items())
         click.echo(f"ms per frame: {', '.join(stages)}")
+
+
+def _print_telemetry(stats: TelemetryStats) -> None:
+    click.echo(
+        f"positions: {stats.poses} frames with, {stats.without_pose} without; "
+        f"{stats.counts.lost} packets and {stats.losses} times the link lost"
+    )
+    if stats.system is None:
+        click.echo("warning: no autopilot was heard on the telemetry", err=True)
 
 
 def _name_failures(summary: JobSummary, settings: Settings) -> None:

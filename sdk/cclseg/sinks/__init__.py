@@ -15,6 +15,7 @@ from .images import FileSink, FolderSink, Kind
 
 if TYPE_CHECKING:
     from ..result import Segmentation
+    from .geo import GeoOptions
 
 __all__ = ["SCHEMES", "Codec", "Kind", "Sink", "open_sink"]
 
@@ -28,6 +29,7 @@ def open_sink(
     kind: Kind | None = None,
     fps: float | None = None,
     codec: Codec = "auto",
+    geo: GeoOptions | None = None,
 ) -> Sink:
     """Opens a place for results by the form of its path.
 
@@ -40,6 +42,7 @@ def open_sink(
     ``.jpg``, ``.jpeg``       one overlay
     ``.mp4``                  a video of overlays
     ``.jsonl``                a line of JSON per frame: time, age, share of each class
+    ``.geojsonl``             a line of GeoJSON per frame: its footprint on the ground
     ``rtp://HOST:PORT``,      nothing: overlay video goes to another machine
     ``rtsp://HOST/PATH``      (:func:`cclseg.sinks.gst_outputs.output_for`)
     ``zmq:tcp://ADDRESS``     nothing: masks and figures go to other processes
@@ -52,6 +55,7 @@ def open_sink(
         kind: "masks" or "overlay"; None for what the table gives first.
         fps: Frames per second of a video whose frames have no times, None for ten.
         codec: How a video is encoded.
+        geo: What else a ``.geojsonl`` says, and the form of the ground.
 
     Returns:
         A context manager with a method ``write(frame, result)``.
@@ -66,8 +70,7 @@ def open_sink(
     """
     if not isinstance(path, (str, Path)):
         return CallSink(path)
-    if kind not in (None, "masks", "overlay"):
-        raise InputError(f"kind='{kind}'; expected 'masks' or 'overlay'")
+    _check_wishes(path, kind, geo)
     scheme = re.match(r"([a-z]+):", str(path))
     if scheme and (scheme[1] in SCHEMES or str(path).startswith("//", scheme.end())):
         return _open_scheme(str(path), scheme[1], kind, fps)
@@ -75,7 +78,7 @@ def open_sink(
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         return FolderSink(path, kind=kind or "masks")
-    if suffix in (".jpg", ".jpeg", ".mp4", ".jsonl") and kind == "masks":
+    if suffix in (".jpg", ".jpeg", ".mp4", ".jsonl", ".geojsonl") and kind == "masks":
         raise InputError(
             f"{path.name} would not keep class ids exactly; write masks as .png or into a folder"
         )
@@ -85,14 +88,31 @@ def open_sink(
         from .video import VideoSink
 
         return VideoSink(path, fps=fps, codec=codec)
+    if suffix in (".jsonl", ".geojsonl"):
+        return _lines_sink(path, suffix, geo)
+    raise InputError(
+        f"cannot write {path.name}: no results of the form '{path.suffix}' in this version; "
+        "expected a folder, .png, .jpg, .mp4, .jsonl or .geojsonl"
+    )
+
+
+def _check_wishes(path: str | Path, kind: Kind | None, geo: GeoOptions | None) -> None:
+    if kind not in (None, "masks", "overlay"):
+        raise InputError(f"kind='{kind}'; expected 'masks' or 'overlay'")
+    if geo is not None and Path(path).suffix.lower() != ".geojsonl":
+        raise InputError(
+            f"{path} holds nothing about the ground; regions, terrain and areas go into a .geojsonl"
+        )
+
+
+def _lines_sink(path: Path, suffix: str, geo: GeoOptions | None) -> Sink:
     if suffix == ".jsonl":
         from .lines import LinesSink
 
         return LinesSink(path)
-    raise InputError(
-        f"cannot write {path.name}: no results of the form '{path.suffix}' in this version; "
-        "expected a folder, .png, .jpg, .mp4 or .jsonl"
-    )
+    from .geo import GeoLinesSink
+
+    return GeoLinesSink(path, geo)
 
 
 def _open_scheme(text: str, scheme: str, kind: Kind | None, fps: float | None) -> Sink:

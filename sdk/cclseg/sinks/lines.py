@@ -40,29 +40,32 @@ class LinesSink(Sink):
         self._bytes = 0
 
     def write(self, frame: Frame, result: Segmentation) -> None:
-        """Appends one line.
+        """Appends what is said of one frame.
 
         Raises:
             SinkError: The disk is full or the file cannot be written.
         """
-        line = json.dumps(record_of(frame, result), ensure_ascii=False)
         try:
-            self._append(frame, line.encode() + b"\n")
+            self._append(frame, self.lines(frame, result))
         except OSError as error:
             raise SinkError(
                 f"cannot write {self.target}: {error.strerror}; free space or choose another place"
             ) from error
 
-    def _append(self, frame: Frame, line: bytes) -> None:
+    def lines(self, frame: Frame, result: Segmentation) -> bytes:
+        """Returns what is said of one frame, as whole lines."""
+        return json.dumps(record_of(frame, result), ensure_ascii=False).encode() + b"\n"
+
+    def _append(self, frame: Frame, lines: bytes) -> None:
         if self._descriptor is None:
             check_not_input(self.target, frame)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             self._descriptor = os.open(self.target, flags, 0o666)
-        written = os.write(self._descriptor, line)
-        if written < len(line):  # a disk that is nearly full takes a part
+        written = os.write(self._descriptor, lines)
+        if written < len(lines):  # a disk that is nearly full takes a part
             os.ftruncate(self._descriptor, self._bytes)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._bytes += len(line)
+        self._bytes += len(lines)
 
     def finish(self) -> None:
         """Flushes the lines to the disk."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..frame import Frame
+from ..pose import Camera
 from ..stream_texts import number, read_options, size, whole
 from ..virtual import SceneStyle, VirtualFlight
+from ..virtual.geography import geographic
 from .base import OnFrameError, Source
 
 if TYPE_CHECKING:
@@ -70,10 +72,13 @@ class VirtualSource(Source):
 
 
 def as_frame(frame: VirtualFrame) -> Frame:
-    """Drops what only a virtual camera knows."""
+    """Drops what only a virtual camera knows; position and attitude are exact."""
+    focal_px = frame.pose.altitude_m / frame.gsd_m
     return Frame(
         image=frame.image,
         index=frame.index,
         name=f"frame_{frame.index:06d}",
         timestamp_s=frame.timestamp_s,
+        pose=geographic(frame.pose),
+        camera=Camera(focal_px, frame.mask.shape, "virtual"),
     )

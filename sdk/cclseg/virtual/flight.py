@@ -214,7 +214,7 @@ class VirtualFlight:
                 [0, 0, 1],
             ]
         )
-        turn = _rotation(pose)
+        turn = rotation(pose)
         ground = np.array(
             [[pose.altitude_m, 0, pose.x_m], [0, pose.altitude_m, pose.y_m], [0, 0, 1]]
         )
@@ -246,7 +246,7 @@ class VirtualFlight:
             )
 
 
-def _rotation(pose: Pose) -> Points:
+def rotation(pose: Pose) -> Points:
     """(3, 3) from camera axes (right, back, down) to the scene's (right, down the map, down)."""
     yaw, roll, pitch = np.deg2rad([pose.yaw_deg, pose.roll_deg, pose.pitch_deg])
     cy, sy, cr, sr, cp, sp = (f(a) for a in (yaw, roll, pitch) for f in (np.cos, np.sin))
