@@ -158,7 +158,11 @@ def calibrate(
 
 
 def correct_bias(
-    model: onnx.ModelProto, quantized: onnx.ModelProto, tiles: Sequence[FloatArray]
+    model: onnx.ModelProto,
+    quantized: onnx.ModelProto,
+    tiles: Sequence[FloatArray],
+    *,
+    expected: NDArray[np.float64] | None = None,
 ) -> onnx.ModelProto:
     """Shifts the logits' bias by what quantisation adds to each class on average.
 
@@ -170,6 +174,7 @@ def correct_bias(
         model: The fp32 model; its logits come from a convolution with bias, perhaps resized.
         quantized: What :func:`~cclseg_export.emit.emit` made of it, for any target.
         tiles: Network inputs of the calibration, each (1, C, H, W) float32.
+        expected: What :func:`mean_logits` says of ``model`` on these tiles, None to measure it.
 
     Returns:
         A copy of ``model`` with another last bias, to be emitted with the same ranges. Where the
@@ -180,12 +185,22 @@ def correct_bias(
     if head is None:
         logger.warning("no convolution with bias gives the logits: their bias is not corrected")
         return corrected
-    before, after = (_mean_logits(m, tiles) for m in (model, quantized))
+    before = mean_logits(model, tiles) if expected is None else expected
+    after = mean_logits(quantized, tiles)
     stored = next(t for t in corrected.graph.initializer if t.name == head.input[2])
     bias = onnx.numpy_helper.to_array(stored) + (before - after)
     stored.CopyFrom(onnx.numpy_helper.from_array(bias.astype(np.float32), stored.name))
     logger.info("bias of the logits corrected by %s", np.round(before - after, 3).tolist())
     return corrected
+
+
+def mean_logits(model: onnx.ModelProto, tiles: Sequence[FloatArray]) -> NDArray[np.float64]:
+    """Returns the mean logit of each class (K,) over all tiles; plug-ins are not needed."""
+    session = _session(runnable_anywhere(model))
+    name = input_name(model)
+    means = [session.run(None, {name: t})[0].mean(axis=(0, 2, 3)) for t in tiles]
+    mean: NDArray[np.float64] = np.mean(means, axis=0, dtype=np.float64)
+    return mean
 
 
 def _head(model: onnx.ModelProto) -> onnx.NodeProto | None:
@@ -206,15 +221,6 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-
-
-def _mean_logits(model: onnx.ModelProto, tiles: Sequence[FloatArray]) -> NDArray[np.float64]:
-    """Returns the mean logit of each class (K,) over all tiles."""
-    session = _session(runnable_anywhere(model))
-    name = input_name(model)
-    means = [session.run(None, {name: t})[0].mean(axis=(0, 2, 3)) for t in tiles]
-    mean: NDArray[np.float64] = np.mean(means, axis=0, dtype=np.float64)
-    return mean
 
 
 def _extremes(

@@ -17,32 +17,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cclseg.dataset import DatasetFolder, open_dataset
-from cclseg.errors import InputError
-from cclseg.evaluate import check_classes
 from cclseg.files import file_sha256, write_bytes, write_json
+from cclseg.segmenter import Segmenter
 
 from .calibrate import calibrate
 from .gallery import Gallery
-from .gate import STAND_INS, Gate, ModelFile, Verdict, installed_backends
+from .gate import STAND_INS, Gate, ModelFile, Verdict
 from .half import to_half
-from .int8 import Int8Writer, LayerChoice, LayerSearch, runnable_here
+from .int8 import Int8Writer, runnable_here
+from .layer_search import LayerChoice, LayerSearch
+from .material import Material, checked_material
 from .origin import Origin, load_origin
 from .parity_page import parity_page
 from .parity_report import parity_report, parity_summary
 from .staging import publish, staging_folder
-from .tiles import CalibrationSet, calibration_tiles
 from .to_onnx import attach_spec, save_model
 
 if TYPE_CHECKING:
     import onnx
 
     from cclseg.frame import FloatArray
-    from cclseg.spec import ModelSpec
 
     from .options import ExportOptions
     from .parity import Compared
     from .targets import Target
+    from .tiles import CalibrationSet
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def export_model(
         SinkError: The files cannot be written.
     """
     origin = load_origin(source, spec=options.spec, license=options.license)
-    job = _Job(origin, options, _checked_material(origin.spec, options), on_progress)
+    job = _Job(origin, options, checked_material(origin.spec, options), on_progress)
     with staging_folder(out) as staging:
         job.write_float(staging)
         if job.material.calibration:
@@ -101,47 +100,6 @@ def export_model(
         report = job.finish(staging)
         files = publish(staging, out, job.verdicts)
     return ExportResult(files, report)
-
-
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """What INT8 is calibrated on and files are measured on, checked before any work is done."""
-
-    calibration: CalibrationSet | None
-    dataset: DatasetFolder | None
-
-
-def _checked_material(spec: ModelSpec, options: ExportOptions) -> _Material:
-    if options.int8 and options.calibration is None:
-        raise InputError(
-            "INT8 needs real images to calibrate on; give --calib FOLDER (a folder of images or a "
-            "dataset folder)"
-        )
-    calibration = dataset = None
-    if options.int8 and options.calibration:
-        calibration = calibration_tiles(options.calibration, spec)
-    labelled = options.data or (options.calibration if options.int8 else None)
-    if labelled:
-        dataset = _checked_dataset(labelled, spec, options)
-    return _Material(calibration, dataset)
-
-
-def _checked_dataset(folder: Path, spec: ModelSpec, options: ExportOptions) -> DatasetFolder:
-    if options.data is None and not (folder / "masks").is_dir():
-        raise InputError(
-            f"{folder} has no labels; INT8 is measured on labelled images before it is handed "
-            "over: give a dataset folder with --data FOLDER"
-        )
-    dataset = open_dataset(folder)
-    check_classes(spec, dataset)
-    splits = (options.split, options.search_split) if options.auto else (options.split,)
-    bands = dataset.check(splits)
-    if bands != len(spec.bands):
-        raise InputError(
-            f"the images of {folder} have {bands} bands, the model takes {len(spec.bands)} "
-            f"({', '.join(spec.bands)}); measure on images of the same kind"
-        )
-    return dataset
 
 
 @dataclass(slots=True)
@@ -159,7 +117,7 @@ class _Job:
 
     origin: Origin
     options: ExportOptions
-    material: _Material
+    material: Material
     on_progress: Progress
     models: dict[str, onnx.ModelProto] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -268,8 +226,8 @@ class _Job:
         assert self.material.dataset is not None, "INT8 always comes with labelled images"
         search = LayerSearch(
             writer=writer,
-            target=options.targets[0],
-            backends=installed_backends(options.targets[0]),
+            open_reference=self._open_search_reference,
+            targets=options.targets,
             dataset=self.material.dataset,
             split=options.search_split,
             budget_points=options.budget_points,
@@ -278,6 +236,11 @@ class _Job:
             on_progress=self.on_progress,
         )
         return search.run(always=options.keep_float, seconds=60 * options.search_minutes)
+
+    def _open_search_reference(self) -> Segmenter:
+        """Opens the fp32 file: it computes what the origin does, faster than torch."""
+        path = self.verdicts[0].file.path
+        return Segmenter(path, backend="onnxruntime", threads=self.options.threads)
 
     def _add(
         self,

@@ -203,6 +203,11 @@ def _search(content: Mapping[str, Any]) -> Iterator[report.Html]:
         for trial in search["trials"]
     ]
     parts = [report.element("p", _search_story(content))]
+    if search["kept_float"]:
+        modules = {layer["node"]: layer["module"] for layer in search["layers"]}
+        reasons = [(modules.get(n) or n, n, why) for n, why in search["kept_float"].items()]
+        columns = ("stays in floating point", "node", "because")
+        parts += [report.table(columns, reasons), report.element("p")]
     parts += [_layer_table(search["layers"]), report.element("p")]
     parts.append(report.table(("tried in floating point", "likely loss", "within budget"), trials))
     parts.append(

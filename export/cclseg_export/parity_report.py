@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from cclseg.dataset import DatasetFolder
 
     from .gate import Verdict
-    from .int8 import LayerChoice
+    from .layer_search import LayerChoice
     from .options import ExportOptions
     from .origin import Origin
     from .tiles import CalibrationSet
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "openvino")
 _PLENTY_OF_TILES = 64
 _LAYERS_TO_NAME = 3
@@ -134,7 +134,7 @@ def _search(choice: LayerChoice, split: str) -> dict[str, Any]:
         "split": split,
         "complete": choice.search.complete,
         "within_budget": best.passes,
-        "kept_float": list(best.kept),
+        "kept_float": {node: choice.reason(node) for node in best.kept},
         "trials": [dataclasses.asdict(trial) for trial in choice.search.trials],
         "layers": [
             dataclasses.asdict(cost)
