@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .calibrate import correct_bias, mean_logits
+from .bias import correct_bias, sampled_logits
 from .emit import emit
 from .emulate import runnable_anywhere
 from .gate import STAND_INS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .targets import Target
 
 _BIAS_TILES = 32
-"""Tiles for the correction of the logits' bias: twice as many move it by 0.005 of a logit."""
+"""Tiles for the correction of the logits' bias."""
 
 
 class Int8Writer:
@@ -48,7 +48,7 @@ class Int8Writer:
         self.ranges = ranges
         self.tiles = tiles
         self._bias_tiles = spread_evenly(tiles, _BIAS_TILES)
-        self._expected = mean_logits(model, self._bias_tiles)
+        self._expected = sampled_logits(model, self._bias_tiles)
         self._corrected: tuple[tuple[str, ...], onnx.ModelProto] | None = None
 
     def write(self, target: Target, kept: tuple[str, ...]) -> onnx.ModelProto:

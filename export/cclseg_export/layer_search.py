@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cclseg.errors import InputError
-from cclseg.evaluate import evaluate
 from cclseg.segmenter import Segmenter
 
 from .gate import installed_backends
 from .int8 import Int8Writer, runnable_here, spread_evenly
 from .mixed_precision import SearchResult, Trial, smallest_float_set
-from .parity import iou_of, likely_losses
 from .plan import quantizable_nodes
 from .sensitivity import LayerCost, layer_costs, quantized_alone
 from .to_onnx import attach_spec, save_model
+from .validation import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +32,12 @@ if TYPE_CHECKING:
     import onnx
 
     from cclseg.dataset import DatasetFolder
-    from cclseg.metrics import Counts
 
     from .targets import Target
 
     Progress = Callable[[str, int, int], None]
 
 logger = logging.getLogger(__name__)
-
-CONFIDENCE = 0.95
-"""Share of other validation splits, drawn from the same images, that must meet the budget too."""
 
 _RANKING_TILES = 2
 """Tiles for the ranking of layers; the order settles with few, the levels with more."""
@@ -97,7 +92,7 @@ class LayerSearch:
     """Looks for the fewest layers in floating point that keep a validation split in its budget.
 
     The layers are ranked without labels; labels of the validation split only say whether a
-    mixture is good enough, and not by chance: see :func:`~cclseg_export.parity.likely_losses`.
+    mixture is good enough, and not by chance: see :class:`~cclseg_export.validation.Validation`.
     The split on which the gate measures is not looked at.
 
     Attributes:
@@ -135,7 +130,7 @@ class LayerSearch:
         stop = time.monotonic() + seconds
         judges = self._judges()
         with self.open_reference() as reference:
-            before = self._counts(reference)
+            validation = Validation(reference, self.dataset, self.split, self.workspace)
         costs = self._costs(always)
         trials = 0
 
@@ -143,7 +138,7 @@ class LayerSearch:
             nonlocal trials
             trials += 1
             self.on_progress("search", trials, 0)
-            trial = self._trial(kept, before, judges, ask_all=trials == 1)
+            trial = self._trial(kept, validation, judges, ask_all=trials == 1)
             logger.info("%d in float: %.2f in %s", len(kept), trial.loss_points, trial.place)
             judges.sort(key=lambda judge: judge.seconds)
             return trial
@@ -155,7 +150,8 @@ class LayerSearch:
             budget_points=self.budget_points,
             seconds=stop - time.monotonic(),
         )
-        return LayerChoice(found, always, costs, self._miou_costs(costs, before, judges[0], stop))
+        miou_costs = self._miou_costs(costs, validation, judges[0], stop)
+        return LayerChoice(found, always, costs, miou_costs)
 
     def _judges(self) -> list[_Judge]:
         judges = [_Judge(t, name) for t in self.targets for name in installed_backends(t)]
@@ -184,16 +180,21 @@ class LayerSearch:
         )
 
     def _trial(
-        self, kept: tuple[str, ...], before: Counts, judges: Sequence[_Judge], *, ask_all: bool
+        self,
+        kept: tuple[str, ...],
+        validation: Validation,
+        judges: Sequence[_Judge],
+        *,
+        ask_all: bool,
     ) -> Trial:
         """Measures a mixture until a judge finds it over the budget, or all of them have spoken."""
         loss, place = -math.inf, "no class"
         for judge in judges:
             model = runnable_here(self.writer.write(judge.target, kept), judge.target)
             start = time.monotonic()
-            after = self._counts_of(model, judge.backend)
+            with self._opened(model, judge.backend) as candidate:
+                likely = validation.likely_losses(candidate)
             judge.seconds = time.monotonic() - start
-            likely = likely_losses(before, after, confidence=CONFIDENCE)
             index = int(np.nanargmax(likely))
             if likely[index] > loss:
                 loss = float(likely[index])
@@ -203,7 +204,7 @@ class LayerSearch:
         return Trial(kept, loss, place, loss <= self.budget_points)
 
     def _miou_costs(
-        self, costs: Sequence[LayerCost], before: Counts, judge: _Judge, stop: float
+        self, costs: Sequence[LayerCost], validation: Validation, judge: _Judge, stop: float
     ) -> dict[str, float]:
         """Measures in the time that is left what single layers cost on the validation split."""
         measured: dict[str, float] = {}
@@ -213,25 +214,12 @@ class LayerSearch:
                 break
             alone = quantized_alone(self.writer.model, self.writer.ranges, cost.node, judge.target)
             attach_spec(alone, self.writer.spec)
-            after = self._counts_of(alone, judge.backend)
-            losses = iou_of(before.sum(axis=0)) - iou_of(after.sum(axis=0))
-            measured[cost.node] = 100 * float(np.nanmean(losses))
+            with self._opened(alone, judge.backend) as candidate:
+                measured[cost.node] = validation.miou_loss(candidate)
             self.on_progress("cost in mIoU", done, len(first))
         return measured
 
-    def _counts_of(self, model: onnx.ModelProto, backend: str) -> Counts:
+    def _opened(self, model: onnx.ModelProto, backend: str) -> Segmenter:
         path = self.workspace / "trial.onnx"
         save_model(model, path)
-        with Segmenter(path, backend=backend, threads=self.threads) as segmenter:
-            return self._counts(segmenter)
-
-    def _counts(self, segmenter: Segmenter) -> Counts:
-        """Returns the confusion counts on each image of the split (N, K, K)."""
-        totals: list[Counts] = []
-        evaluate(
-            segmenter,
-            self.dataset,
-            self.split,
-            on_image=lambda done, total, matrix: totals.append(matrix.counts.copy()),
-        )
-        return np.diff(totals, axis=0, prepend=np.zeros_like(totals[:1]))
+        return Segmenter(path, backend=backend, threads=self.threads)

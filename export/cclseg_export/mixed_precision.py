@@ -140,7 +140,7 @@ def _fewest_of_the_costliest(
     """Returns the fewest of the first nodes that pass; None where not even all of them do."""
     ranked = list(shares)
     # Entry n: the error that is left with the first n in floating point.
-    remaining = list(accumulate([0.0, *reversed(shares.values())]))[::-1]
+    remaining = list(accumulate([*shares.values(), 0.0][::-1]))[::-1]
     failing, passing = -1, 0
     while not (trial := search.try_with(ranked[:passing])).passes:
         if passing == len(ranked):

@@ -214,8 +214,9 @@ def _search(content: Mapping[str, Any]) -> Iterator[report.Html]:
         report.element(
             "p",
             "Likely loss: what the worst class stays below in 19 of 20 draws, with replacement, "
-            "of the images of the split. It must be within the budget, so that the outcome does "
-            "not hang on a few images.",
+            "of the images of the split, or what it would lose if all the pixels by which it "
+            "shrinks or grows were right before, whichever is more. It must be within the budget, "
+            "so that the outcome does not hang on a few images.",
         )
     )
     yield report.section("Layers in floating point", *parts)

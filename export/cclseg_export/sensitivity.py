@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
 from .emit import emit
-from .emulate import runnable_anywhere
+from .emulate import open_session, runnable_anywhere
 from .graph import input_name
 from .plan import quantizable_nodes
 
@@ -110,11 +109,7 @@ def quantized_alone(
 
 
 def _logits(model: onnx.ModelProto, tiles: Sequence[FloatArray]) -> list[FloatArray]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model)
     return [session.run(None, {input_name(model): tile})[0] for tile in tiles]
 
 
