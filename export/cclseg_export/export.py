@@ -22,14 +22,15 @@ from cclseg.segmenter import Segmenter
 
 from .calibrate import calibrate
 from .gallery import Gallery
-from .gate import STAND_INS, Gate, ModelFile, Verdict
+from .gate import Gate, Verdict
 from .half import to_half
-from .int8 import Int8Writer, runnable_here
+from .int8 import Int8Writer, saved_file
 from .layer_search import LayerChoice, LayerSearch
 from .material import Material, checked_material
-from .origin import Origin, load_origin
+from .origin import Origin, load_origin, load_reference
 from .parity_page import parity_page
 from .parity_report import parity_report, parity_summary
+from .rival import beaten_by, has_rival, write_rival
 from .staging import publish, staging_folder
 from .to_onnx import attach_spec, save_model
 
@@ -91,7 +92,8 @@ def export_model(
         SinkError: The files cannot be written.
     """
     origin = load_origin(source, spec=options.spec, license=options.license)
-    job = _Job(origin, options, checked_material(origin.spec, options), on_progress)
+    reference = load_reference(options.reference, origin) if options.reference else None
+    job = _Job(origin, reference, options, checked_material(origin.spec, options), on_progress)
     with staging_folder(out) as staging:
         job.write_float(staging)
         if job.material.calibration:
@@ -108,19 +110,23 @@ class _Job:
 
     Attributes:
         origin: Where the files come from.
+        reference: What they are compared with, None for the origin.
         options: What was asked for.
         material: What it calibrates and measures with.
         on_progress: Sees how far the job is.
         models: What the files hold, by file name; the fp32 one first.
         verdicts: One per file, in the same order.
+        rival: What a network trained with quantisation has to beat; not handed over.
     """
 
     origin: Origin
+    reference: Origin | None
     options: ExportOptions
     material: Material
     on_progress: Progress
     models: dict[str, onnx.ModelProto] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
+    rival: Verdict | None = None
     choice: LayerChoice | None = None
     gallery: Gallery | None = None
     conversion_error: float | None = None
@@ -149,7 +155,7 @@ class _Job:
                 method=options.method,
                 percentile=options.percentile,
             )
-        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration.tiles)
+        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration.tiles, half=options.fp16)
         kept = options.keep_float
         if options.auto:
             with self._step("search"):
@@ -160,6 +166,11 @@ class _Job:
                 model = writer.write(target, kept)
                 path = staging / f"{self.origin.spec.name}.{_infix(target)}int8.onnx"
                 self._add(path, model, precision="int8", target=target, kept_float=kept)
+        if has_rival(self.origin, self.reference):
+            assert self.reference is not None, "there is no rival without a reference"
+            with self._step("rival"):
+                file = write_rival(self.reference, calibration, options, kept=kept, folder=staging)
+            self.rival = Verdict(file)
 
     def judge(self) -> None:
         """Measures every file beside its origin."""
@@ -180,9 +191,20 @@ class _Job:
         )
         with (
             self._step("measure"),
-            self.origin.open_reference(threads=self.options.threads) as reference,
+            self._open_reference() as reference,
         ):
-            self.verdicts = gate.judge(reference, files, on_image=self._on_image)
+            rivals = [self.rival.file] if self.rival else []
+            verdicts = gate.judge(reference, [*files, *rivals], on_image=self._on_image)
+        self.verdicts = verdicts[: len(files)]
+        if self.rival:
+            self.rival = verdicts[-1]
+            self._reject_the_beaten(self.rival)
+
+    def _reject_the_beaten(self, rival: Verdict) -> None:
+        assert self.reference is not None, "there is no rival without a reference"
+        for verdict in self.verdicts:
+            if verdict.file.precision == "int8" and not verdict.rejected:
+                verdict.rejected = beaten_by(verdict, rival, self.reference)
 
     def finish(self, staging: Path) -> dict[str, Any]:
         """Writes the reports, and into each model file what was measured on it."""
@@ -193,7 +215,9 @@ class _Job:
             calibration=self.material.calibration,
             dataset=self.material.dataset,
             choice=self.choice,
+            reference=self.reference,
             verdicts=self.verdicts,
+            rival=self.rival,
             seconds=self.seconds,
         )
         for verdict, entry, model in zip(
@@ -237,8 +261,13 @@ class _Job:
         )
         return search.run(always=options.keep_float, seconds=60 * options.search_minutes)
 
+    def _open_reference(self) -> Segmenter:
+        return (self.reference or self.origin).open_reference(threads=self.options.threads)
+
     def _open_search_reference(self) -> Segmenter:
-        """Opens the fp32 file: it computes what the origin does, faster than torch."""
+        """Opens what a search compares with: the fp32 file does what the origin does, faster."""
+        if self.reference:
+            return self._open_reference()
         path = self.verdicts[0].file.path
         return Segmenter(path, backend="onnxruntime", threads=self.options.threads)
 
@@ -251,14 +280,7 @@ class _Job:
         target: Target = "cpu",
         kept_float: tuple[str, ...] = (),
     ) -> None:
-        save_model(model, path)
-        stand_in = None
-        if target in STAND_INS:
-            stand_in = path.with_suffix(".stand-in.onnx")
-            save_model(runnable_here(model, target), stand_in)
-        file = ModelFile(
-            path=path, precision=precision, target=target, kept_float=kept_float, stand_in=stand_in
-        )
+        file = saved_file(path, model, precision=precision, target=target, kept_float=kept_float)
         self.models[path.name] = model
         self.verdicts.append(Verdict(file))
 

@@ -10,11 +10,12 @@ import numpy as np
 from .bias import correct_bias, sampled_logits
 from .emit import emit
 from .emulate import runnable_anywhere
-from .gate import STAND_INS
-from .to_onnx import attach_spec
+from .gate import STAND_INS, ModelFile
+from .to_onnx import attach_spec, save_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import onnx
 
@@ -38,15 +39,23 @@ class Int8Writer:
         spec: What it says of itself.
         ranges: Of the calibration.
         tiles: Network inputs of the calibration, each (1, C, H, W) float32.
+        half: Compute in 16 bits what is not in 8, in files for TensorRT.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, spec: ModelSpec, ranges: Ranges, tiles: Sequence[FloatArray]
+        self,
+        model: onnx.ModelProto,
+        spec: ModelSpec,
+        ranges: Ranges,
+        tiles: Sequence[FloatArray],
+        *,
+        half: bool = False,
     ) -> None:
         self.model = model
         self.spec = spec
         self.ranges = ranges
         self.tiles = tiles
+        self.half = half
         self._bias_tiles = spread_evenly(tiles, _BIAS_TILES)
         self._expected = sampled_logits(model, self._bias_tiles)
         self._corrected: tuple[tuple[str, ...], onnx.ModelProto] | None = None
@@ -58,7 +67,13 @@ class Int8Writer:
             target: Where it shall run.
             kept: Nodes that stay in floating point.
         """
-        quantized = emit(self._with_bias(kept), self.ranges, target=target, keep_float=kept)
+        quantized = emit(
+            self._with_bias(kept),
+            self.ranges,
+            target=target,
+            keep_float=kept,
+            half=self.half and target in STAND_INS,
+        )
         attach_spec(quantized, dataclasses.replace(self.spec, precision="int8"))
         return quantized
 
@@ -86,3 +101,22 @@ def spread_evenly(tiles: Sequence[FloatArray], most: int) -> list[FloatArray]:
 def runnable_here(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
     """Returns a model that computes the same without the plug-ins of its target."""
     return runnable_anywhere(model) if target in STAND_INS else model
+
+
+def saved_file(
+    path: Path,
+    model: onnx.ModelProto,
+    *,
+    precision: str,
+    target: Target = "cpu",
+    kept_float: tuple[str, ...] = (),
+) -> ModelFile:
+    """Saves a model, and what stands in for it where its target is another machine."""
+    save_model(model, path)
+    stand_in = None
+    if target in STAND_INS:
+        stand_in = path.with_suffix(".stand-in.onnx")
+        save_model(runnable_here(model, target), stand_in)
+    return ModelFile(
+        path=path, precision=precision, target=target, kept_float=kept_float, stand_in=stand_in
+    )

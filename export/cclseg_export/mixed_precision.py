@@ -2,8 +2,8 @@
 
 Layers come ranked by what they cost (``sensitivity``), and a trial is dear. So the search begins
 with none of them in floating point, foretells from that loss how many of the costliest it takes,
-bisects between what fails and what passes, and then gives layers back one by one, the cheapest
-first, while the budget still holds. A layer that cannot be given back has the failed trial as the
+bisects between what fails and what passes, and then gives layers back, in halves and halves of
+them, while the budget still holds. A layer that cannot be given back has the failed trial as the
 reason why it stays.
 """
 
@@ -127,8 +127,8 @@ def smallest_float_set(
     search = _Search(measure, always=always, seconds=seconds, clock=clock)
     try:
         kept = _fewest_of_the_costliest(search, shares, budget_points)
-        if kept is not None:
-            _give_back(search, kept)
+        if kept:
+            _give_back(search, kept, kept)
     except _TimeIsUpError:
         return search.result(complete=False)
     return search.result(complete=True)
@@ -171,12 +171,26 @@ def _foretold(remaining: Sequence[float], count: int, wanted: float) -> int:
     return next(n for n, left in enumerate(remaining) if left <= power or n + 1 == len(remaining))
 
 
-def _give_back(search: _Search, kept: list[str]) -> None:
-    """Quantises nodes again, one by one, as long as the budget holds."""
-    for node in reversed(kept[:]):
-        fewer = [other for other in kept if other != node]
-        trial = search.try_with(fewer)
-        if trial.passes:
-            kept = fewer
-        else:
-            search.needed[node] = trial
+def _give_back(search: _Search, kept: list[str], group: list[str]) -> list[str]:
+    """Quantises the nodes of a group again, as many of them as the budget bears.
+
+    Where it does not bear all of them, the cheaper half is tried, then the other one.
+
+    Args:
+        search: Measures.
+        kept: Nodes in floating point, with which the budget holds.
+        group: Those of them to give back, the costliest first.
+
+    Returns:
+        What is left of ``kept``.
+    """
+    fewer = [node for node in kept if node not in group]
+    trial = search.try_with(fewer)
+    if trial.passes:
+        return fewer
+    if len(group) == 1:
+        search.needed[group[0]] = trial
+        return kept
+    middle = len(group) // 2
+    kept = _give_back(search, kept, group[middle:])
+    return _give_back(search, kept, group[:middle])

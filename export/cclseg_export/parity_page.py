@@ -59,11 +59,12 @@ def _story(content: Mapping[str, Any]) -> str:
     library = "torch" if origin["kind"] == "checkpoint" else "ONNX Runtime"
     if data is None:
         return f"Made from {origin['file']}. No labelled images were given to measure it on."
+    reference = content["reference"]
+    beside = f"{reference['file']}, the reference," if reference else f"the original in {library}"
     return (
         f"Every file made from {origin['file']} was run on {data['images']} labelled images of "
-        f"{data['name']} (split {data['split']}) beside the original in {library}, on every "
-        f"backend of this machine. No class may lose more than {content['budget_points']:g} points "
-        "of IoU."
+        f"{data['name']} (split {data['split']}) beside {beside} on every backend of this machine. "
+        f"No class may lose more than {content['budget_points']:g} points of IoU."
     )
 
 
@@ -148,17 +149,32 @@ def _files(content: Mapping[str, Any]) -> Iterator[report.Html]:
             _figure(figures.get("latency_ms"), ".3g"),
             _figure(figures.get("latency_ratio"), ".2f"),
         )
-        for file in content["files"]
+        for file in (*content["files"], *_rivals(content))
         for backend, figures in file["backends"].items()
     ]
     yield report.section(
         "Files and backends",
         report.table(columns, rows),
+        *(_rival_story(content) for _ in _rivals(content)),
         report.element(
             "p",
             "Change in points of mean IoU. “Where sure” counts only pixels to which the original "
             "gives at least 60 %: elsewhere two classes nearly tie, and any rounding decides.",
         ),
+    )
+
+
+def _rivals(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if content["rival"]:
+        yield content["rival"] | {"name": f"INT8 of {content['reference']['file']}, untrained"}
+
+
+def _rival_story(content: Mapping[str, Any]) -> report.Html:
+    return report.element(
+        "p",
+        f"“Untrained”: INT8 made from {content['reference']['file']} with the same layers in "
+        "floating point. Where that meets the budget, training with quantisation must give a "
+        "higher mean IoU to be worth its while.",
     )
 
 

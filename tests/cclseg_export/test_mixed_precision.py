@@ -64,7 +64,15 @@ def test_no_mixture_is_measured_twice():
 
     smallest_float_set(_shares(NODES), measure, **POINTS, clock=lambda: 0.0)
     assert len(asked) == len(set(asked))
-    assert len(asked) <= 20  # log2 to find the prefix, one per node to give back
+    assert len(asked) <= 20
+
+
+def test_many_layers_are_given_back_at_once():
+    """One layer of the 64 that are ranked before it is needed: halves find that in few trials."""
+    nodes = [f"layer{place}" for place in range(100)]
+    result = smallest_float_set(_shares(nodes), _needing({"layer63"}), **POINTS, clock=lambda: 0.0)
+    assert result.best.kept == ("layer63",)
+    assert len(result.trials) <= 22
 
 
 def test_a_loss_that_goes_with_the_error_is_foretold_at_once():
