@@ -25,7 +25,7 @@ from .gallery import Gallery
 from .gate import Gate, Verdict
 from .half import to_half
 from .int8 import Int8Writer, saved_file
-from .layer_search import LayerChoice, LayerSearch
+from .layer_search import SEARCH_OVERLAP, LayerChoice, LayerSearch
 from .material import Material, checked_material
 from .origin import Origin, load_origin, load_reference
 from .parity_page import parity_page
@@ -189,9 +189,10 @@ class _Job:
             budget_points=self.options.budget_points,
             threads=self.options.threads,
         )
+        judged_against = self.reference or self.origin
         with (
             self._step("measure"),
-            self._open_reference() as reference,
+            judged_against.open_reference(threads=self.options.threads) as reference,
         ):
             rivals = [self.rival.file] if self.rival else []
             verdicts = gate.judge(reference, [*files, *rivals], on_image=self._on_image)
@@ -261,15 +262,13 @@ class _Job:
         )
         return search.run(always=options.keep_float, seconds=60 * options.search_minutes)
 
-    def _open_reference(self) -> Segmenter:
-        return (self.reference or self.origin).open_reference(threads=self.options.threads)
-
     def _open_search_reference(self) -> Segmenter:
         """Opens what a search compares with: the fp32 file does what the origin does, faster."""
+        threads = self.options.threads
         if self.reference:
-            return self._open_reference()
+            return self.reference.open_reference(threads=threads, overlap=SEARCH_OVERLAP)
         path = self.verdicts[0].file.path
-        return Segmenter(path, backend="onnxruntime", threads=self.options.threads)
+        return Segmenter(path, backend="onnxruntime", overlap=SEARCH_OVERLAP, threads=threads)
 
     def _add(
         self,

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SEARCH_OVERLAP = 0.0
+"""Share that neighbouring tiles have in common while searching: seams matter little there, and a
+third of the tiles is saved."""
+
 _RANKING_TILES = 2
 """Tiles for the ranking of layers; the order settles with few, the levels with more."""
 
@@ -222,4 +226,4 @@ class LayerSearch:
     def _opened(self, model: onnx.ModelProto, backend: str) -> Segmenter:
         path = self.workspace / "trial.onnx"
         save_model(model, path)
-        return Segmenter(path, backend=backend, threads=self.threads)
+        return Segmenter(path, backend=backend, overlap=SEARCH_OVERLAP, threads=self.threads)

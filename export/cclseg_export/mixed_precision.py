@@ -1,10 +1,9 @@
 """Finds the smallest set of layers that must stay in floating point for a budget to hold.
 
 Layers come ranked by what they cost (``sensitivity``), and a trial is dear. So the search begins
-with none of them in floating point, foretells from that loss how many of the costliest it takes,
-bisects between what fails and what passes, and then gives layers back, in halves and halves of
-them, while the budget still holds. A layer that cannot be given back has the failed trial as the
-reason why it stays.
+with none of them in floating point, foretells from that loss how many of the costliest it takes
+until the budget holds, and then gives layers back, in halves and halves of halves, the cheapest
+first. A layer that cannot be given back has the failed trial as the reason why it stays.
 """
 
 from __future__ import annotations
@@ -126,7 +125,7 @@ def smallest_float_set(
     shares = {node: share for node, share in shares.items() if node not in always}
     search = _Search(measure, always=always, seconds=seconds, clock=clock)
     try:
-        kept = _fewest_of_the_costliest(search, shares, budget_points)
+        kept = _enough_of_the_costliest(search, shares, budget_points)
         if kept:
             _give_back(search, kept, kept)
     except _TimeIsUpError:
@@ -134,27 +133,21 @@ def smallest_float_set(
     return search.result(complete=True)
 
 
-def _fewest_of_the_costliest(
+def _enough_of_the_costliest(
     search: _Search, shares: Mapping[str, float], budget_points: float
 ) -> list[str] | None:
-    """Returns the fewest of the first nodes that pass; None where not even all of them do."""
+    """Returns so many of the first nodes that they pass; None where not even all of them do."""
     ranked = list(shares)
     # Entry n: the error that is left with the first n in floating point.
     remaining = list(accumulate([*shares.values(), 0.0][::-1]))[::-1]
-    failing, passing = -1, 0
-    while not (trial := search.try_with(ranked[:passing])).passes:
-        if passing == len(ranked):
+    count = 0
+    while not (trial := search.try_with(ranked[:count])).passes:
+        if count == len(ranked):
             return None
         wanted = budget_points / trial.loss_points if budget_points > 0 else 0.0
-        foretold = _foretold(remaining, passing, wanted)
-        failing, passing = passing, min(len(ranked), max(1, 2 * passing, foretold))
-    while passing - failing > 1:
-        middle = (failing + passing) // 2
-        if search.try_with(ranked[:middle]).passes:
-            passing = middle
-        else:
-            failing = middle
-    return ranked[:passing]
+        foretold = _foretold(remaining, count, wanted)
+        count = min(len(ranked), max(1, 2 * count, foretold))
+    return ranked[:count]
 
 
 def _foretold(remaining: Sequence[float], count: int, wanted: float) -> int:

@@ -40,10 +40,15 @@ class Origin:
     spec: ModelSpec
     checkpoint: Checkpoint | None
 
-    def open_reference(self, *, threads: int | None) -> Segmenter:
+    def open_reference(self, *, threads: int | None, overlap: float | None = None) -> Segmenter:
         """Opens the network itself, to compare files with: in torch, or as the foreign file."""
-        backend = "onnxruntime" if self.checkpoint is None else "torch"
-        return Segmenter(self.path, backend=backend, threads=threads, spec=self.spec)
+        return Segmenter(
+            self.path,
+            backend="onnxruntime" if self.checkpoint is None else "torch",
+            overlap=overlap,
+            threads=threads,
+            spec=self.spec,
+        )
 
     def to_fp32(self, *, keep_operator: bool) -> onnx.ModelProto:
         """Converts the network.
