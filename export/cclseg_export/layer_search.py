@@ -72,7 +72,7 @@ class LayerChoice:
             return "asked for with --keep-float"
         trial = self.search.needed.get(node)
         if trial is None:
-            return "among the costliest; the time was up before it was tried in 8 bits"
+            return "among the costliest; the time was up before it alone was tried in 8 bits"
         return f"in 8 bits too, {trial.place} is likely to lose {trial.loss_points:.2f} points"
 
 

@@ -221,9 +221,12 @@ def _search(content: Mapping[str, Any]) -> Iterator[report.Html]:
     parts = [report.element("p", _search_story(content))]
     if search["kept_float"]:
         modules = {layer["node"]: layer["module"] for layer in search["layers"]}
-        reasons = [(modules.get(n) or n, n, why) for n, why in search["kept_float"].items()]
-        columns = ("stays in floating point", "node", "because")
-        parts += [report.table(columns, reasons), report.element("p")]
+        reasons: dict[str, report.Content] = {
+            f"{modules[node]} ({node})" if modules.get(node) else node: why
+            for node, why in search["kept_float"].items()
+        }
+        parts += [report.element("h3", "Why they stay"), report.facts(reasons)]
+        parts.append(report.element("p"))
     parts += [_layer_table(search["layers"]), report.element("p")]
     parts.append(report.table(("tried in floating point", "likely loss", "within budget"), trials))
     parts.append(
@@ -264,6 +267,7 @@ def _layer_table(layers: list[Mapping[str, Any]]) -> report.Html:
     shown = [
         layer for place, layer in enumerate(layers) if place < _LAYERS_SHOWN or layer["kept_float"]
     ]
+    has_costs = any(layer["miou_cost_points"] is not None for layer in shown)
     rows = [
         (
             layer["module"] or layer["node"],
@@ -271,14 +275,14 @@ def _layer_table(layers: list[Mapping[str, Any]]) -> report.Html:
             layer["op"],
             f"{layer['snr_db']:.1f} dB",
             report.share_bar(layer["share"]),
-            _figure(layer["miou_cost_points"], "+.2f"),
-            report.element("b", "floating point") if layer["kept_float"] else "INT8",
+            *([_figure(layer["miou_cost_points"], "+.2f")] if has_costs else []),
+            report.element("b", "float") if layer["kept_float"] else "INT8",
         )
         for layer in shown
     ]
     columns = (
-        "layer", "node", "operator", "signal to noise", "share of the error", "mIoU cost alone",
-        "computed in",
+        "layer", "node", "operator", "signal to noise", "share of the error",
+        *(["mIoU cost alone"] if has_costs else []), "computed in",
     )  # fmt: skip
     return report.table(columns, rows)
 
