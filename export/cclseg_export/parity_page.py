@@ -82,7 +82,7 @@ def _key_figures(content: Mapping[str, Any]) -> Iterator[report.Html]:
     worst = max(_worst_loss(figures) for figures in judged["backends"].values())
     tiles = {
         f"mean IoU, {best['miou_reference']:.3f} before": f"{best['miou']:.3f}",
-        f"points of IoU in {worst[1]}, which loses most": f"{round(-worst[0], 2) + 0.0:+.2f}",
+        f"points of IoU in {worst[1]}, which loses most": _points(-worst[0]),
         "of all pixels get the same class": f"{100 * best['agreement']:.1f} %",
     }
     if "latency_ratio" in best:
@@ -142,10 +142,10 @@ def _files(content: Mapping[str, Any]) -> Iterator[report.Html]:
             file["name"],
             backend,
             f"{figures['miou']:.4f}",
-            f"{100 * (figures['miou'] - figures['miou_reference']):+.2f}",
+            _points(100 * (figures["miou"] - figures["miou_reference"])),
             _loss(*_worst_loss(figures), budget=content["budget_points"]),
             f"{100 * figures['agreement']:.2f} %",
-            _figure(figures["agreement_where_sure"], ".2%"),
+            _figure(figures["agreement_where_sure"], ".2%").replace("%", " %"),
             _figure(figures.get("latency_ms"), ".3g"),
             _figure(figures.get("latency_ratio"), ".2f"),
         )
@@ -329,12 +329,17 @@ def _change(loss_points: float | None, budget: float) -> report.Html:
     """The change that a loss is, with its sign; red outside the budget."""
     if loss_points is None:
         return report.joined(["–"])
-    text = f"{round(-loss_points, 2) + 0.0:+.2f}"
+    text = _points(-loss_points)
     return (
         report.element("span", text, class_="lost")
         if loss_points > budget
         else report.joined([text])
     )
+
+
+def _points(gain: float) -> str:
+    """A gain with its sign; +0.00 for what rounds to nothing."""
+    return f"{round(gain, 2) + 0.0:+.2f}"
 
 
 def _figure(value: float | None, form: str) -> str:
