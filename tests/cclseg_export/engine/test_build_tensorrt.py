@@ -29,13 +29,16 @@ pytestmark = [
 
 STAND_IN = 'from tensorrt_rtx_bindings import *\n\n__version__ = "10.3.0"\n'
 
-WITH_ACCELERATORS = STAND_IN + """
+WITH_ACCELERATORS = (
+    STAND_IN
+    + """
 _Builder = Builder
 
 
 class Builder(_Builder):
     num_DLA_cores = 2
 """
+)
 """A device with two accelerators, of which the library says that they can run nothing."""
 
 
