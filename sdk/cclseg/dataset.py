@@ -6,6 +6,8 @@ Layout::
     masks/<stem>.png                  8-bit class ids, ignore_index = no label
     classes.json                      {"classes": [{"index", "name", "color"}], "ignore_index": 255}
     splits.json                       {"train": [stems], "val": [stems], "test": [stems]}
+
+A split "unlabelled" names images without masks, from which a trainer may learn all the same.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .frame import Mask
+
+UNLABELLED = "unlabelled"
+"""Name of the split whose images have no masks."""
 
 _CHECKING_THREADS = 4
 
@@ -90,8 +95,8 @@ class DatasetFolder:
         Raises:
             DatasetError: A file is unreadable, the sizes differ, or an id is out of range.
         """
+        image = self.load_image(stem)
         try:
-            image = read_image(self.image_paths[stem])
             mask = read_mask(self.mask_path(stem))
         except InputError as error:
             raise DatasetError(str(error)) from error
@@ -106,9 +111,21 @@ class DatasetFolder:
                 f"{self.mask_path(stem)} holds class id {labelled.max()}; expected "
                 f"0..{len(self.class_names) - 1} or {self.ignore_index}"
             )
+        return Sample(stem, image, mask)
+
+    def load_image(self, stem: str) -> NDArray[Any]:
+        """Reads one image, (H, W, C), in the order of :class:`Sample`.
+
+        Raises:
+            DatasetError: The file is unreadable.
+        """
+        try:
+            image = read_image(self.image_paths[stem])
+        except InputError as error:
+            raise DatasetError(str(error)) from error
         if image.shape[2] == 3 and self.image_paths[stem].suffix.lower() not in RASTER_SUFFIXES:
             image = image[:, :, ::-1]
-        return Sample(stem, np.ascontiguousarray(image), mask)
+        return np.ascontiguousarray(image)
 
     def check(self, splits: Sequence[str] | None = None) -> int:
         """Reads every file of the named splits and reports all that is wrong at once.
@@ -147,10 +164,12 @@ class DatasetFolder:
     def _bands_or_problem(self, stem: str) -> int | str:
         if stem not in self.image_paths:
             return f"{self.root / 'images' / stem}.*: splits.json names it, but there is no image"
-        if not self.mask_path(stem).exists():
+        has_mask = stem not in self.splits.get(UNLABELLED, ())
+        if has_mask and not self.mask_path(stem).exists():
             return f"{self.mask_path(stem)}: missing, but there is an image {stem}"
         try:
-            return int(self.load(stem).image.shape[2])
+            image = self.load(stem).image if has_mask else self.load_image(stem)
+            return int(image.shape[2])
         except DatasetError as error:
             return str(error)
 

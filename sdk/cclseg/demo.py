@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__, report
-from .errors import InputError, MissingDependencyError
+from .errors import InputError
 from .files import make_folder, write_bytes
 from .metrics import ConfusionMatrix
+from .panels import coloured, marked, shrunk
 from .profiling import StageTimer
 from .sinks import open_sink
 from .sources.virtual import as_frame
@@ -24,17 +25,13 @@ if TYPE_CHECKING:
     from .segmenter import Segmenter
     from .virtual import VirtualFlight, VirtualFrame
 
-try:
-    import cv2
-except ImportError as error:
-    raise MissingDependencyError.for_extra("cv2", extra="cpu", purpose="the demo") from error
-
 OVERLAY_NAME, MASKS_NAME, REPORT_NAME = "overlay.mp4", "masks", "report.html"
 
 # Frames of a flight lie 0.4 s apart; at ten a second the video shows it four times as fast.
 _VIDEO_FPS = 10.0
 _SHEET_ROWS = 5
 _PANEL_PX = 420
+_WRONG_BGR = (66, 64, 244)
 _OWN_STAGES = ("render", "score", "write")
 
 
@@ -234,24 +231,13 @@ def _score(result: DemoResult, mask: Mask, frame: VirtualFrame) -> None:
 
 def _panels(frame: VirtualFrame, segmented: Segmentation) -> tuple[Image, Image, Image, Image]:
     """The frame, its truth, the prediction, and the pixels between them that differ."""
-    colours = np.array(PALETTE, np.uint8)[:, ::-1]
     wrong = segmented.mask != frame.mask
-    errors = np.repeat(frame.image.mean(axis=2, keepdims=True) * 0.45 + 30, 3, axis=2)
-    errors[wrong] = 0.3 * errors[wrong] + 0.7 * np.array((66, 64, 244))
-    truth, prediction = colours[frame.mask], colours[np.minimum(segmented.mask, len(colours) - 1)]
     return (
-        _panel(frame.image, cv2.INTER_AREA),
-        _panel(truth, cv2.INTER_NEAREST),
-        _panel(prediction, cv2.INTER_NEAREST),
-        _panel(errors.astype(np.uint8), cv2.INTER_AREA),
+        shrunk(frame.image, _PANEL_PX),
+        shrunk(coloured(frame.mask, PALETTE), _PANEL_PX, classes=True),
+        shrunk(coloured(segmented.mask, PALETTE), _PANEL_PX, classes=True),
+        shrunk(marked(frame.image, [(wrong, _WRONG_BGR)]), _PANEL_PX),
     )
-
-
-def _panel(image: Image, interpolation: int) -> Image:
-    """Shrinks an image to the width of the contact sheet's columns."""
-    scale = min(1.0, _PANEL_PX / image.shape[1])
-    size_wh = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)
 
 
 def _sheet_rows(result: DemoResult) -> list[tuple[report.Html, ...]]:

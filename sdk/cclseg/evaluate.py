@@ -10,7 +10,8 @@ from .metrics import ConfusionMatrix
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .dataset import DatasetFolder
+    from .dataset import DatasetFolder, Sample
+    from .result import Segmentation
     from .segmenter import Segmenter
     from .spec import ModelSpec
 
@@ -21,6 +22,7 @@ def evaluate(
     split: str,
     *,
     on_image: Callable[[int, int, ConfusionMatrix], None] | None = None,
+    on_result: Callable[[Sample, Segmentation], None] | None = None,
 ) -> ConfusionMatrix:
     """Segments every image of a split at full size and counts the pixels against its masks.
 
@@ -29,6 +31,7 @@ def evaluate(
         dataset: Data whose class names are those of the model, in the same order.
         split: Name of the split.
         on_image: Called after each image with (done, total, matrix so far).
+        on_result: Called with each image and its result, which it may keep.
 
     Returns:
         The accumulated confusion matrix of the split.
@@ -42,7 +45,10 @@ def evaluate(
     stems = dataset.stems(split)
     for done, stem in enumerate(stems, start=1):
         sample = dataset.load(stem)
-        matrix.update(segmenter(sample.image, channels="bands").mask, sample.mask)
+        result = segmenter(sample.image, channels="bands")
+        matrix.update(result.mask, sample.mask)
+        if on_result:
+            on_result(sample, result)
         if on_image:
             on_image(done, len(stems), matrix)
     return matrix

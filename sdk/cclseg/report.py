@@ -94,6 +94,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .notice { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   border-left: 4px solid var(--wrong); padding: .8rem 1.2rem; margin-top: 1.4rem; max-width: 78ch; }
 .notice.good { border-left-color: var(--accent); } .notice p:last-child { margin: 0; }
+.shade { display: inline-block; min-width: 4.6em; padding: .12em .5em; border-radius: 5px; }
 .lost { color: var(--wrong); font-weight: 650; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; }
 code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
@@ -274,7 +275,7 @@ def line_plot(series: Sequence[Series], *, x_label: str, x_step: float = 1.0) ->
         x = left + width * place / 4
         value = (count - 1) * x_step * place / 4
         drawn.append(
-            element("text", f"{value:g}" if value >= 10 or value == int(value) else f"{value:.1f}",
+            element("text", f"{value:.2f}" if 0 < value < 1 else f"{value:.3g}",
                     x=x, y=top + height + 22, text_anchor="middle")
         )  # fmt: skip
     for index, line in reversed(list(enumerate(series))):

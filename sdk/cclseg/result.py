@@ -78,6 +78,15 @@ class Segmentation:
         return self._spec.palette
 
     @property
+    def logits(self) -> FloatArray:
+        """(K, h, w) float32 scores at the network's output stride, tiles blended.
+
+        Beyond the frame's size they are of mirrored pixels. Not to be changed: confidence is
+        computed from them.
+        """
+        return self._logits
+
+    @property
     def confidence(self) -> FloatArray:
         """(H, W) float32 in [0, 1]: probability of each pixel's class; computed on first use."""
         if self._confidence is None:

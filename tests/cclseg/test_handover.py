@@ -3,15 +3,15 @@
 import threading
 
 import pytest
+from leftovers import no_new_threads
 
 from cclseg.handover import Background, Channel, Lane, Lanes
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_stays_behind():
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
+    with no_new_threads():
+        yield
 
 
 class TestChannel:

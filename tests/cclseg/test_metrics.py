@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclseg.errors import InputError
-from cclseg.metrics import BoundaryScore, ConfusionMatrix
+from cclseg.metrics import BoundaryScore, Calibration, ConfusionMatrix
 
 
 def test_figures_of_a_hand_counted_case():
@@ -87,3 +87,42 @@ def test_boundary_beside_ignored_pixels_does_not_count():
     score = BoundaryScore()
     score.update(_halves(10), label)
     assert np.isnan(score.f_score)
+
+
+class TestCalibration:
+    def test_the_error_of_a_hand_counted_case(self):
+        # 80 %: three of four right; 30 %: one of two. (4 * |.75 - .8| + 2 * |.5 - .3|) / 6
+        label = np.array([[0, 0, 0, 1, 1, 0, 255]], np.uint8)
+        mask = np.array([[0, 0, 0, 0, 1, 1, 0]], np.uint8)
+        sure = np.array([[0.8, 0.8, 0.8, 0.8, 0.3, 0.3, 0.99]], np.float32)
+        calibration = Calibration(bins=10)
+        calibration.update(mask, sure, label)
+        assert calibration.error == pytest.approx((4 * 0.05 + 2 * 0.2) / 6, abs=1e-6)
+        assert sum(calibration.report()["pixels"]) == 6
+
+    def test_images_add_up(self):
+        rng = np.random.default_rng(0)
+        label, mask = rng.integers(0, 3, (2, 8, 9)).astype(np.uint8)
+        sure = rng.random((8, 9), np.float32)
+        whole, parts = Calibration(), Calibration()
+        whole.update(mask, sure, label)
+        for half in (slice(0, 4), slice(4, 8)):
+            parts.update(mask[half], sure[half], label[half])
+        assert whole.report() == parts.report()
+
+    def test_a_network_that_keeps_its_promise_has_no_error(self):
+        label = np.zeros((1, 100), np.uint8)
+        mask = np.array([[0] * 70 + [1] * 30], np.uint8)
+        calibration = Calibration()
+        calibration.update(mask, np.full((1, 100), 0.7, np.float32), label)
+        assert calibration.error == pytest.approx(0, abs=1e-6)
+
+    def test_full_confidence_falls_into_the_last_bin(self):
+        calibration = Calibration(bins=4)
+        zeros = np.zeros((1, 2), np.uint8)
+        calibration.update(zeros, np.ones((1, 2), np.float32), zeros)
+        assert calibration.report()["pixels"] == [0, 0, 0, 2]
+
+    def test_without_pixels_there_is_no_figure(self):
+        assert np.isnan(Calibration().error)
+        assert Calibration().report()["error"] is None

@@ -1,13 +1,13 @@
 """Jobs: everything that can be done is done, and every failure reaches the caller."""
 
 import json
-import threading
 import traceback
 
 import cv2
 import numpy as np
 import pytest
 from contracts import frames_in, images_in
+from leftovers import no_new_threads
 from networks import colour_patches
 
 from cclseg import Segmenter, open_sink, open_source
@@ -27,9 +27,8 @@ def segment(network):
 
 @pytest.fixture(autouse=True)
 def _no_thread_stays_behind(segment):
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
+    with no_new_threads():
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import traceback
 
 import numpy as np
 import pytest
+from leftovers import no_new_threads
 from networks import colour_patches
 
 from cclseg import Segmenter
@@ -30,9 +31,8 @@ def segment(network):
 
 @pytest.fixture(autouse=True)
 def _no_thread_stays_behind(segment):
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
+    with no_new_threads():
+        yield
 
 
 def images(count, size_hw=(24, 32)):
@@ -245,9 +245,8 @@ class TestEnds:
         assert not [thread for thread in threading.enumerate() if "cclseg" in thread.name]
 
     def test_an_unused_one_starts_no_thread(self, segment):
-        before = threading.active_count()
-        stream = segment.stream(images(3))
-        assert threading.active_count() == before
+        with no_new_threads():
+            stream = segment.stream(images(3))
         stream.close()
         assert list(stream) == []
 

@@ -14,9 +14,11 @@ import torch
 
 from cclseg.errors import BackendError, DatasetError, InputError
 from cclseg_trainer.checkpoint import load_checkpoint
-from cclseg_trainer.config import AugmentConfig, TrainConfig
+from cclseg_trainer.config import AugmentConfig, LossConfig, TrainConfig
 from cclseg_trainer.models import VARIANTS
-from cclseg_trainer.train import TrainingError, learning_rate, train
+from cclseg_trainer.schedule import learning_rate
+from cclseg_trainer.start import initial_network
+from cclseg_trainer.train import TrainingError, train
 
 NANO = VARIANTS["ccl-nano"]
 QUICK = TrainConfig(
@@ -80,6 +82,28 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tiny_datase
     assert killed_csv.read_text() == whole_csv.read_text()
 
 
+class _StopAtFive:
+    def on_step(self, step, steps, loss):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    def on_validation(self, step, report, *, is_best):
+        pass
+
+
+def test_losses_that_remember_and_that_draw_resume_alike_too(tiny_dataset, tmp_path):
+    loss = LossConfig(dynamic=True, potential=0.5, sparse=0.1, lovasz=1, focal=0.5, ohem=0.5)
+    config = replace(QUICK, loss=loss)
+    whole = train(tiny_dataset, NANO, config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_dataset, NANO, config, tmp_path / "stopped", progress=_StopAtFive())
+    resumed = train(tiny_dataset, NANO, config, tmp_path / "stopped")
+    expected, found = (load_checkpoint(r.best.parent / "last.pt") for r in (whole, resumed))
+    assert found.resume["balance"] == expected.resume["balance"]
+    for name, value in expected.weights.items():
+        torch.testing.assert_close(found.weights[name], value, rtol=0, atol=0)
+
+
 def test_another_recipe_does_not_continue_a_run(tiny_dataset, tmp_path):
     train(tiny_dataset, NANO, QUICK, tmp_path)
     with pytest.raises(InputError, match=r"lr was 0\.002, is 0\.1"):
@@ -118,8 +142,11 @@ def test_a_run_can_start_from_another(tiny_dataset, tmp_path):
     first = train(tiny_dataset, NANO, QUICK, tmp_path / "first").best
     still = replace(QUICK, lr=1e-12, steps=1, warmup_steps=0)
     second = train(tiny_dataset, NANO, still, tmp_path / "second", start=first).best
-    before, after = (load_checkpoint(path).weights["head.2.weight"] for path in (first, second))
-    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    before, after = (load_checkpoint(path).weights for path in (first, second))
+    learnt = [name for name in before if name.endswith((".weight", ".bias"))]
+    for name in learnt:
+        if not name.startswith("head.2."):  # which gets a temperature of its own
+            torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
     with pytest.raises(InputError, match="start from a run of the same model"):
         train(tiny_dataset, VARIANTS["ccl-lite0"], QUICK, tmp_path / "third", start=first)
 
@@ -157,3 +184,14 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     with pytest.raises(BackendError, match=r"evil\.pt"):
         load_checkpoint(tmp_path / "evil.pt")
     assert not marker.exists()
+
+
+def test_where_memory_ends_the_message_says_what_to_lower(tiny_dataset, tmp_path, monkeypatch):
+    def greedy_network(*arguments):
+        network = initial_network(*arguments)
+        network.encoder.register_forward_hook(lambda *_: torch.empty(1 << 60))
+        return network
+
+    monkeypatch.setattr("cclseg_trainer.train.initial_network", greedy_network)
+    with pytest.raises(TrainingError, match=r"2 crops of 64 x 64 px; lower --batch-size or --crop"):
+        train(tiny_dataset, NANO, QUICK, tmp_path)

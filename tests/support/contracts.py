@@ -3,11 +3,10 @@
 A subclass gives the fixture that makes the thing under test and gets all tests of the class.
 """
 
-import threading
-
 import cv2
 import numpy as np
 import pytest
+from leftovers import no_new_threads
 from networks import block_means, brightest_band_spec, colour_patches
 
 from cclseg.errors import BackendError, InputError, SpecError
@@ -95,11 +94,10 @@ class SourceContract:
         np.testing.assert_array_equal(first.image, before)
 
     def test_it_can_be_left_in_the_middle_and_closed_twice(self, source):
-        threads = threading.active_count()
-        with source:
-            next(iter(source))
-        source.close()
-        assert threading.active_count() == threads
+        with no_new_threads():
+            with source:
+                next(iter(source))
+            source.close()
 
 
 class SinkContract:

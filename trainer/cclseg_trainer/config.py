@@ -18,6 +18,8 @@ class AugmentConfig:
             (arXiv:2111.14887); the other crops are uniform over images and places.
         balance_temperature: Smaller values favour rare classes more.
         paste_share: Share of crops into which connected components of rare classes are pasted.
+        class_mix_share: Share of crops over which half of the classes of another are laid.
+        mosaic_share: Share of crops put together from four.
         virtual_share: Share of crops rendered by the virtual flight (three-band data whose
             classes are those of the virtual flight).
         photometric: Strength of changes of brightness, contrast, gamma and colour; 0 is off.
@@ -29,6 +31,8 @@ class AugmentConfig:
     balanced_share: float = 0.5
     balance_temperature: float = 0.1
     paste_share: float = 0.25
+    class_mix_share: float = 0.0
+    mosaic_share: float = 0.0
     virtual_share: float = 0.0
     photometric: float = 1.0
     blur_share: float = 0.15
@@ -42,20 +46,32 @@ class LossConfig:
     Attributes:
         labels: Weight of the cross-entropy with the true labels.
         dice: Weight of the Dice loss beside the cross-entropy.
+        focal: Weight of the focal loss.
+        ohem: Weight of the cross-entropy of the hard pixels alone.
+        lovasz: Weight of the Lovász-Softmax loss.
         edge: Weight of the edge head's loss.
         coarse: Weight of the auxiliary head's cross-entropy at stride 16.
+        potential: Weight of the potential of superpixels and neighbours on unlabelled pixels.
+        sparse: Weight of the regulariser for sparse labels.
         distill: Weight of the teacher's soft labels, where a teacher is given.
         match: Weight of the squared distance to the teacher's scores, where a teacher is given.
         label_smoothing: Of the cross-entropy.
+        dynamic: Let the weights follow how fast each part falls.
     """
 
     labels: float = 1.0
     dice: float = 1.0
+    focal: float = 0.0
+    ohem: float = 0.0
+    lovasz: float = 0.0
     edge: float = 0.5
     coarse: float = 0.4
+    potential: float = 0.0
+    sparse: float = 0.0
     distill: float = 1.0
     match: float = 0.0
     label_smoothing: float = 0.05
+    dynamic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +93,9 @@ class TrainConfig:
             their ImageNet statistics.
         ema_decay: Decay of the weight average that is validated and saved.
         val_every: Steps between validations.
+        unlabelled_crops: Crops of unlabelled images per step, beside ``batch_size`` labelled ones;
+            the weight average labels them where it is sure.
+        sure: Confidence from which the weight average labels a pixel.
         seed: Of everything random.
         pretrained: Start the encoder from ImageNet weights where the variant has them.
         quantize: Train the merged network of a checkpoint with the rounding of its INT8 file.
@@ -97,6 +116,8 @@ class TrainConfig:
     freeze_norm_share: float = 0.2
     ema_decay: float = 0.998
     val_every: int = 200
+    unlabelled_crops: int = 0
+    sure: float = 0.95
     seed: int = 1
     pretrained: bool = True
     quantize: bool = False
@@ -112,6 +133,11 @@ class TrainConfig:
                 self.crop_px >= 64 and self.crop_px % 32 == 0,
                 f"crop_px is {self.crop_px}; expected a multiple of 32, at least 64",
             ),
+            (
+                self.unlabelled_crops >= 0,
+                f"unlabelled_crops is {self.unlabelled_crops}; expected 0 or more",
+            ),
+            (0 < self.sure <= 1, f"sure is {self.sure}; expected a confidence in 0..1"),
             (0 < low <= high, f"scale is {self.augment.scale}; expected 0 < smallest <= largest"),
             (
                 self.max_minutes is None or self.max_minutes > 0,

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from cclseg.dataset import Sample
 from cclseg.errors import InputError
 from cclseg.virtual import CLASS_NAMES as VIRTUAL_CLASSES
 from cclseg.virtual import random_crop
+
+from .bands import in_fours
+from .mixing import class_mix, mosaic, paste_components
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from cclseg.dataset import Sample
-
     from .config import AugmentConfig, TrainConfig
+    from .mixing import Crop
 
 _PLACES_PER_CLASS = 4096  # remembered places of each class in each image
-_WARP_CHANNELS = 4  # the most that cv2.warpAffine takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,23 @@ class Normalisation:
         )
 
 
+class Batch(NamedTuple):
+    """The crops of one step.
+
+    Attributes:
+        images: (N, C, S, S) float32, normalised.
+        masks: (N, S, S) int64 class ids or the ignore value.
+        segments: (N, L, S / stride, S / stride) int64 superpixels, where the loss needs them.
+        plain: (M, C, S, S) float32: the last M crops, which have no labels, as they were before
+            their exposure and colours were changed.
+    """
+
+    images: Tensor
+    masks: Tensor
+    segments: Tensor | None = None
+    plain: Tensor | None = None
+
+
 class CropSampler:
     """Draws training crops from labelled images in memory.
 
@@ -71,6 +91,8 @@ class CropSampler:
         class_names: One name per class id.
         ignore_index: Mask value of unlabelled pixels.
         config: Crop size, seed and augmentation.
+        unlabelled: Images without masks, of the same bands and type.
+        stride: Output stride of the network, at which superpixels are cut.
 
     Raises:
         InputError: Virtual crops were asked for, but the data are of another kind.
@@ -83,8 +105,15 @@ class CropSampler:
         *,
         ignore_index: int,
         config: TrainConfig,
+        unlabelled: Sequence[NDArray[Any]] = (),
+        stride: int = 4,
     ) -> None:
         self.config = config
+        self._unlabelled = [
+            _pyramid(Sample("", image, np.full(image.shape[:2], ignore_index, np.uint8)))
+            for image in unlabelled
+        ]
+        self._stride = stride
         self.normalisation = Normalisation.of(samples)
         self._ignore_index = ignore_index
         self._pyramids = [_pyramid(sample) for sample in samples]
@@ -109,6 +138,11 @@ class CropSampler:
         Returns:
             image (C, S, S) float32 normalised, mask (S, S) int64 class ids or the ignore value.
         """
+        values, mask = self._drawn(step, index)
+        return self._network_input(values), mask
+
+    def _drawn(self, step: int, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Makes one crop: (S, S, C) float32, 0 = black, 1 = white, and its mask."""
         rng = np.random.default_rng((self.config.seed, step, index))
         augment = self.config.augment
         size = self.config.crop_px
@@ -116,26 +150,72 @@ class CropSampler:
             image, mask = random_crop(rng, (size, size))
             image = image[:, :, ::-1]
         else:
-            image, mask = self._warped(rng)
-            if self._rare.size and rng.random() < augment.paste_share:
-                image, mask = paste_components(
-                    (image, mask), self._warped(rng), classes=self._rare, rng=rng
-                )
-        values = photometric(
-            image.astype(np.float32) / self.normalisation.value_range, augment, rng
+            image, mask = self._mixed(rng)
+        return photometric(self._scaled(image), augment, rng), mask.astype(np.int64)
+
+    def _drawn_unlabelled(
+        self, step: int, index: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """Makes one crop without labels: as it is, changed in exposure and colour, its mask."""
+        rng = np.random.default_rng((self.config.seed, step, index))
+        number = int(rng.integers(len(self._unlabelled)))
+        height, width = self._unlabelled[number][0][1].shape
+        place = int(rng.integers(height)), int(rng.integers(width))
+        image, mask = self._warped_at(self._unlabelled[number], place, rng)
+        plain = self._scaled(image)
+        changed = photometric(plain.copy(), self.config.augment, rng)
+        return plain, changed, mask.astype(np.int64)
+
+    def _scaled(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Raw values -> float32, 0 = black, 1 = white."""
+        return image.astype(np.float32) / self.normalisation.value_range
+
+    def _mixed(self, rng: np.random.Generator) -> Crop:
+        """Makes a crop of one or several places, as the augmentation says."""
+        augment = self.config.augment
+        crop = self._warped(rng)
+        if self._rare.size and rng.random() < augment.paste_share:
+            crop = paste_components(crop, self._warped(rng), classes=self._rare, rng=rng)
+        if augment.class_mix_share and rng.random() < augment.class_mix_share:
+            crop = class_mix(crop, self._warped(rng), ignore_index=self._ignore_index, rng=rng)
+        if augment.mosaic_share and rng.random() < augment.mosaic_share:
+            crop = mosaic([crop, *(self._warped(rng) for _ in range(3))], rng=rng)
+        return crop
+
+    def batch(self, step: int) -> Batch:
+        """Makes the crops of one step."""
+        config = self.config
+        crops = [self._drawn(step, index) for index in range(config.batch_size)]
+        plain = []
+        if self._unlabelled:
+            for index in range(config.batch_size, config.batch_size + config.unlabelled_crops):
+                original, *_ = drawn = self._drawn_unlabelled(step, index)
+                plain.append(self._network_input(original))
+                crops.append(drawn[1:])
+        return Batch(
+            images=_stacked([self._network_input(values) for values, _ in crops]),
+            masks=_stacked([mask for _, mask in crops]),
+            segments=self._segments([values for values, _ in crops]),
+            plain=_stacked(plain) if plain else None,
         )
-        values *= self.normalisation.value_range
-        values -= np.asarray(self.normalisation.mean, np.float32)
-        values /= np.asarray(self.normalisation.std, np.float32)
-        return np.ascontiguousarray(values.transpose(2, 0, 1)), mask.astype(np.int64)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Makes the crops of one step: images (N, C, S, S) float32, masks (N, S, S) int64."""
-        crops = [self.crop(step, index) for index in range(self.config.batch_size)]
-        images = torch.from_numpy(np.stack([image for image, _ in crops]))
-        return images, torch.from_numpy(np.stack([mask for _, mask in crops]))
+    def _segments(self, crops: Sequence[NDArray[np.float32]]) -> Tensor | None:
+        """Cuts superpixels where the loss asks for them."""
+        if not self.config.loss.potential:
+            return None
+        from .superpixels import superpixels
 
-    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        cells = self.config.crop_px // self._stride
+        return _stacked([superpixels(values, size_hw=(cells, cells)) for values in crops])
+
+    def _network_input(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(S, S, C) of 0..1 -> (C, S, S), normalised."""
+        mean = np.asarray(self.normalisation.mean, np.float32)
+        std = np.asarray(self.normalisation.std, np.float32)
+        normalised = (values * np.float32(self.normalisation.value_range) - mean) / std
+        return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+    def batches(self, first: int) -> Iterator[Batch]:
         """Yields the batches of step ``first`` and all later ones, one prepared ahead."""
         step = first
         with ThreadPoolExecutor(1) as pool:
@@ -146,10 +226,22 @@ class CropSampler:
                 upcoming = pool.submit(self.batch, step)
                 yield batch
 
-    def _warped(self, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Draws a place, a zoom, an angle and a reflection, and cuts the crop in one warp."""
-        number, (y, x) = self._place(rng)
-        levels = self._pyramids[number]
+    def _warped(self, rng: np.random.Generator) -> Crop:
+        """Draws a place in a labelled image and cuts a crop there."""
+        number, place = self._place(rng)
+        return self._warped_at(self._pyramids[number], place, rng)
+
+    def _warped_at(
+        self, levels: Sequence[Crop], place: tuple[int, int], rng: np.random.Generator
+    ) -> Crop:
+        """Draws a zoom, an angle and a reflection, and cuts the crop in one warp.
+
+        Args:
+            levels: The image with its mask at full, half, quarter ... size.
+            place: The (y, x) near whose middle the crop lies, at full size.
+            rng: Source of randomness.
+        """
+        y, x = place
         size = self.config.crop_px
         low, high = self.config.augment.scale
         low = min(max(low, size / min(levels[0][1].shape)), high)  # the crop fits into the image
@@ -197,45 +289,6 @@ class CropSampler:
             )
 
 
-def paste_components(
-    target: tuple[NDArray[Any], NDArray[Any]],
-    donor: tuple[NDArray[Any], NDArray[Any]],
-    *,
-    classes: NDArray[np.intp],
-    rng: np.random.Generator,
-    most: int = 4,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pastes connected components of rare classes from one crop into another, edges feathered.
-
-    Args:
-        target: (S, S, C) image and (S, S) mask to paste into; left unchanged.
-        donor: The same of the crop to take from.
-        classes: Class ids that may be pasted.
-        rng: Source of randomness.
-        most: The most components to paste.
-
-    Returns:
-        A new image and mask.
-    """
-    donor_image, donor_mask = donor
-    candidates = []
-    for class_id in classes:
-        count, labels = cv2.connectedComponents((donor_mask == class_id).astype(np.uint8))
-        sizes = np.bincount(labels.ravel(), minlength=count)
-        fitting = np.flatnonzero((sizes > 40) & (sizes < donor_mask.size // 8))
-        candidates += [(labels, int(label)) for label in fitting if label]
-    if not candidates:
-        return target
-    chosen = rng.permutation(len(candidates))[: rng.integers(1, most + 1)]
-    region = np.zeros(donor_mask.shape, bool)
-    for number in chosen:
-        labels, label = candidates[number]
-        region |= labels == label
-    alpha = cv2.GaussianBlur(region.astype(np.float32), (5, 5), 0)[:, :, None]
-    image = target[0] * (1 - alpha) + donor_image * alpha
-    return image.astype(donor_image.dtype), np.where(region, donor_mask, target[1])
-
-
 def photometric(
     values: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -275,30 +328,37 @@ def photometric(
     return clipped
 
 
+def _stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
 def _pyramid(sample: Sample) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Returns (image, mask) at full, half, quarter ... size, images low-pass filtered."""
     levels = [(sample.image, sample.mask)]
     while min(levels[-1][1].shape) >= 256:
         image, mask = levels[-1]
         height, width = mask.shape[0] // 2, mask.shape[1] // 2
-        halved = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        levels.append((halved.reshape(height, width, -1), mask[: 2 * height : 2, : 2 * width : 2]))
+        halved = in_fours(image, partial(_shrunk, size_wh=(width, height)))
+        levels.append((halved, mask[: 2 * height : 2, : 2 * width : 2]))
     return levels
+
+
+def _shrunk(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
 
 
 def _warp(image: NDArray[Any], affine: NDArray[np.float64], size: int) -> NDArray[Any]:
     """Warps any number of bands; ``affine`` maps crop pixels to image pixels."""
-    parts = [
-        cv2.warpAffine(
-            np.ascontiguousarray(image[:, :, first : first + _WARP_CHANNELS]),
+    return in_fours(
+        image,
+        lambda bands: cv2.warpAffine(
+            bands,
             affine,
             (size, size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
-        ).reshape(size, size, -1)
-        for first in range(0, image.shape[2], _WARP_CHANNELS)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        ),
+    )
 
 
 def _class_places(mask: NDArray[Any], num_classes: int) -> list[NDArray[np.intp]]:

@@ -13,15 +13,17 @@ import dataclasses
 import json
 import logging
 import math
-import time
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cclseg.dataset import UNLABELLED
 from cclseg.errors import CclsegError, InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import make_folder, replacing, write_json
@@ -36,30 +38,32 @@ from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
 from .run_log import RunLog
+from .schedule import StepClock, affordable_steps, learning_rate
 from .start import check_quantized_origin, initial_network, pretrained_encoder
+from .temperature import best_temperature, with_temperature
+from .weights import freeze_norms, to_device, update_average
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder, Sample
+    from cclseg.result import Segmentation
 
     from .config import TrainConfig
+    from .data import Batch
     from .models import ModelConfig
 
 logger = logging.getLogger(__name__)
 
-_UNTIMED_STEPS, _TIMED_STEPS = 5, 10  # with a time budget, how the rest is planned
-_VALIDATION_TIME_SHARE = 0.12  # of a time budget
 _SAVE_EVERY = 50  # steps that a kill may cost
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _LARGEST_GRADIENT_NORM = 5.0
 _CALIBRATION_BATCHES = 8
 
-_Network = TypeVar("_Network", bound=nn.Module)
-
 
 class TrainingError(CclsegError, RuntimeError):
-    """Training cannot go on: the loss is not finite."""
+    """Training cannot go on: the loss is not finite, or memory ran out."""
 
 
 class Progress(Protocol):
@@ -127,15 +131,13 @@ def train(
     Raises:
         DatasetError: Files of the data are broken; all are named.
         InputError: The folder holds a run of another configuration.
-        TrainingError: The loss is not finite; the batch is saved in the run's folder.
+        TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
+            memory ran out.
     """
     # Everything is read and checked before anything is written.
-    bands = dataset.check(("train", "val"))
-    samples = [dataset.load(stem) for stem in dataset.stems("train")]
-    _check_depth(samples, dataset)
-    sampler = CropSampler(
-        samples, dataset.class_names, ignore_index=dataset.ignore_index, config=config
-    )
+    learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
+    bands = dataset.check((*learnt_from, "val"))
+    sampler = _open_sampler(dataset, config, stride=model_config.output_stride)
     model_config = dataclasses.replace(
         model_config, num_classes=len(dataset.class_names), in_bands=bands
     )
@@ -157,16 +159,17 @@ def train(
     if config.quantize and run.step == 0:
         run.calibrate()
         run.validate(dataset, log, progress)  # what rounding costs without training
-    clock = _StepClock()
-    for images, masks in sampler.batches(run.step):
+    clock = StepClock()
+    for batch in sampler.batches(run.step):
         if run.step >= run.steps:
             break
-        loss = run.train_step(images, masks, folder)
+        with _advice_where_memory_ends(run.step, config):
+            loss = run.train_step(batch, folder)
         log.write("loss", run.step, loss)
         log.write("lr", run.step, run.rate)
         progress.on_step(run.step, run.steps, loss)
         if config.max_minutes and clock.is_ready(run.step):
-            run.steps = _affordable_steps(config, clock)
+            run.steps = affordable_steps(config, clock)
         if run.step % config.val_every == 0 or run.step == run.steps:
             report = run.validate(dataset, log, progress)
             run.checkpoint(report, with_resume=True).save(last)
@@ -176,6 +179,7 @@ def train(
             log.save()
     log.close()
     best = run.choose_prior(load_checkpoint(folder / "best.pt"), dataset)
+    best = run.choose_temperature(best, dataset)
     best.save(folder / "best.pt")
     return TrainResult(folder / "best.pt", best.step, best.metrics)
 
@@ -205,7 +209,7 @@ class _Run:
         self._sampler = sampler
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
-        self._model = _to_device(initial_network(model_config, config, origin), self._device)
+        self._model = to_device(initial_network(model_config, config, origin), self._device)
         self._encoder = pretrained_encoder(self._model, config)
         self._average = copy.deepcopy(self._model).eval()
         # A network that has been trained has the scores that validation chose: no second shift.
@@ -221,7 +225,7 @@ class _Run:
         )
         self._optimizer = torch.optim.AdamW(self._parameter_groups())
         taught_by = load_checkpoint(teacher) if teacher else origin if config.quantize else None
-        self._teacher = _to_device(taught_by.build(), self._device) if taught_by else None
+        self._teacher = to_device(taught_by.build(), self._device) if taught_by else None
 
     def resume(self, last: Checkpoint, path: Path) -> None:
         """Goes back to where an earlier start of the same run stopped."""
@@ -231,16 +235,17 @@ class _Run:
         self._model.load_state_dict(last.resume["model"])
         self._average.load_state_dict(last.weights)
         self._optimizer.load_state_dict(last.resume["optimizer"])
+        self._loss.balance.resume(last.resume["balance"])
         logger.info("resuming %s at step %d of %d", path, self.step, self.steps)
 
     def calibrate(self) -> None:
         """Lets a network that rounds see what it will meet, before a step is done."""
         assert isinstance(self._model, QuantizedNetwork)
         for step in range(_CALIBRATION_BATCHES):
-            self._model.calibrate(self._sampler.batch(step)[0].to(self._device))
+            self._model.calibrate(self._sampler.batch(step).images.to(self._device))
         self._average.load_state_dict(self._model.state_dict())
 
-    def train_step(self, images: Tensor, masks: Tensor, folder: Path) -> float:
+    def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
         config = self._config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
@@ -250,15 +255,16 @@ class _Run:
         self._model.train()
         if self._encoder:
             is_early = self.step < config.freeze_norm_share * self.steps
-            _freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
+            freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
 
-        images = images.to(self._device, memory_format=torch.channels_last)
-        masks = masks.to(self._device)
+        images = batch.images.to(self._device, memory_format=torch.channels_last)
+        masks = self._labels(batch)
+        segments = None if batch.segments is None else batch.segments.to(self._device)
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = _soft_labels(self._teacher, images)
             output = self._model(images)
-        loss = self._loss(output, masks, teacher_logits)
+        loss = self._loss(output, masks, teacher_logits, images=images, segments=segments)
         if not math.isfinite(loss.item()):
             _save_batch(folder, images, masks)
             raise TrainingError(
@@ -273,6 +279,24 @@ class _Run:
         update_average(self._average, self._model, decay=decay)
         self.step += 1
         return float(loss.item())
+
+    @torch.no_grad()
+    def _labels(self, batch: Batch) -> Tensor:
+        """Returns the masks; the weight average labels crops without any where it is sure.
+
+        A mean teacher (arXiv:1703.01780) that sees the crop as it is, while the network sees it
+        changed in exposure and colour (FixMatch, arXiv:2001.07685).
+        """
+        masks = batch.masks.to(self._device)
+        if batch.plain is None:
+            return masks
+        logits = self._average(batch.plain.to(self._device, memory_format=torch.channels_last))
+        size = (masks.shape[-2], masks.shape[-1])
+        enlarged = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+        confidence, ids = enlarged.softmax(1).max(1)
+        ids[confidence < self._config.sure] = self._spec.ignore_index
+        masks[-len(ids) :] = ids
+        return masks
 
     def validate(self, dataset: DatasetFolder, log: RunLog, progress: Progress) -> dict[str, Any]:
         """Measures the weight average on "val" and saves it where it is the best so far."""
@@ -296,7 +320,7 @@ class _Run:
         assert self._teacher is not None
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
-            images = self._sampler.batch(step)[0].to(self._device)
+            images = self._sampler.batch(step).images.to(self._device)
             distances.append(F.mse_loss(self._average(images), self._teacher(images)).item())
         return float(np.mean(distances))
 
@@ -307,8 +331,25 @@ class _Run:
         return choose_prior(
             best,
             self._class_weights,
-            lambda model: validate(_to_device(model, self._device), self._spec, dataset, "val"),
+            lambda model: validate(to_device(model, self._device), self._spec, dataset, "val"),
         )
+
+    def choose_temperature(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
+        """Makes the confidence honest, as far as "val" tells."""
+        if self._config.quantize:
+            return best  # keeps that of its origin
+        scored = []
+
+        def keep(sample: Sample, result: Segmentation) -> None:
+            scored.append((result.logits, sample.mask))
+
+        validate(
+            to_device(best.build_trained(), self._device), self._spec, dataset, "val", keep=keep
+        )
+        temperature = best_temperature(
+            scored, stride=self._spec.output_stride, ignore_index=self._spec.ignore_index
+        )
+        return with_temperature(best, temperature)
 
     def checkpoint(self, report: dict[str, Any], *, with_resume: bool) -> Checkpoint:
         """Returns the state of the run, with or without what only a resumed run needs."""
@@ -317,6 +358,7 @@ class _Run:
             "best_score": self._best_score,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "balance": self._loss.balance.state(),
         }
         return Checkpoint(
             model_config=self._model_config,
@@ -343,65 +385,25 @@ class _Run:
         ]
 
 
-class _StepClock:
-    """Times a few steps after the first ones, which are slower than the rest."""
-
-    def __init__(self) -> None:
-        self._start_s = time.monotonic()
-        self._first_step: int | None = None
-        self._first_s = 0.0
-        self.step_s = 0.0
-        self.elapsed_s = 0.0
-        self.step = 0
-
-    def is_ready(self, step: int) -> bool:
-        """Notes that a step is done; True once, when enough have been timed."""
-        now_s = time.monotonic()
-        if self._first_step is None:
-            self._first_step = step + _UNTIMED_STEPS
-        if step == self._first_step:
-            self._first_s = now_s
-        if step != self._first_step + _TIMED_STEPS:
-            return False
-        self.step, self.elapsed_s = step, now_s - self._start_s
-        self.step_s = (now_s - self._first_s) / _TIMED_STEPS
-        return True
-
-
-def _affordable_steps(config: TrainConfig, clock: _StepClock) -> int:
-    """Plans how many steps fit into the time budget, validations included."""
-    assert config.max_minutes is not None
-    left_s = config.max_minutes * 60 * (1 - _VALIDATION_TIME_SHARE) - clock.elapsed_s
-    steps = min(config.steps, clock.step + max(1, int(left_s / clock.step_s)))
-    logger.info("%.2f s a step: %d steps fit into %s min", clock.step_s, steps, config.max_minutes)
-    return steps
-
-
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then ``lr (1 - progress) ** power``."""
-    warmup = min(config.warmup_steps, steps // 5)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    return float(config.lr * (1 - (step - warmup) / max(steps - warmup, 1)) ** config.poly_power)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Moves the weight average towards the model: ``a <- decay a + (1 - decay) m``."""
-    source = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(source[name], 1 - decay)
-        else:
-            value.copy_(source[name])
-
-
 def validate(
-    model: nn.Module, spec: ModelSpec, dataset: DatasetFolder, split: str
+    model: nn.Module,
+    spec: ModelSpec,
+    dataset: DatasetFolder,
+    split: str,
+    *,
+    keep: Callable[[Sample, Segmentation], None] | None = None,
 ) -> dict[str, Any]:
-    """Segments a split as the runtime would, tiles and blending included, and returns figures."""
+    """Segments a split as the runtime would, tiles and blending included, and returns figures.
+
+    Args:
+        model: The network.
+        spec: What it takes and gives.
+        dataset: The data.
+        split: Name of the split.
+        keep: Called with each image and its result.
+    """
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
-        return evaluate(segmenter, dataset, split).report(spec.class_names)
+        return evaluate(segmenter, dataset, split, on_result=keep).report(spec.class_names)
 
 
 def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
@@ -426,29 +428,32 @@ def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler)
     )
 
 
-def _to_device(model: _Network, device: torch.device) -> _Network:
-    """Moves a model, its weights laid out as the convolutions like them best."""
-    model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
+def _open_sampler(dataset: DatasetFolder, config: TrainConfig, *, stride: int) -> CropSampler:
+    """Reads the images to learn from.
 
-
-def _freeze_norms(module: nn.Module, *, only_of_frozen_weights: bool) -> None:
-    """Lets batch norms use their running statistics, all or those that are not trained."""
-    for child in module.modules():
-        is_norm = isinstance(child, nn.BatchNorm2d)
-        if is_norm and not (only_of_frozen_weights and child.weight.requires_grad):
-            child.eval()
-
-
-def _check_depth(samples: Sequence[Sample], dataset: DatasetFolder) -> None:
-    """Refuses images that the runtime could not segment in the end."""
-    for sample in samples:
-        if sample.image.dtype != np.uint8:
+    Raises:
+        InputError: They are of a type that the runtime could not segment in the end.
+    """
+    samples = [dataset.load(stem) for stem in dataset.stems("train")]
+    extra = dataset.stems(UNLABELLED) if config.unlabelled_crops else ()
+    unlabelled = [dataset.load_image(stem) for stem in extra]
+    images = {sample.stem: sample.image for sample in samples} | dict(
+        zip(extra, unlabelled, strict=True)
+    )
+    for stem, image in images.items():
+        if image.dtype != np.uint8:
             raise InputError(
-                f"{dataset.image_paths[sample.stem]} is {sample.image.dtype}; this version trains "
+                f"{dataset.image_paths[stem]} is {image.dtype}; this version trains "
                 "on 8-bit images: scale the bands to 0..255"
             )
+    return CropSampler(
+        samples,
+        dataset.class_names,
+        ignore_index=dataset.ignore_index,
+        config=config,
+        unlabelled=unlabelled,
+        stride=stride,
+    )
 
 
 @torch.no_grad()
@@ -470,6 +475,21 @@ def _check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, p
             f"{path} is of a run of another configuration ({details}); "
             "use the old settings to resume it, or another folder"
         )
+
+
+@contextmanager
+def _advice_where_memory_ends(step: int, config: TrainConfig) -> Iterator[None]:
+    """Says what to lower; torch's own message tells bytes."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        side, count = config.crop_px, config.batch_size + config.unlabelled_crops
+        raise TrainingError(
+            f"memory ran out at step {step} with {count} crops of {side} x {side} px; lower "
+            f"--batch-size or --crop (half of it takes a quarter), or take a smaller --model"
+        ) from error
 
 
 def _save_batch(folder: Path, images: Tensor, masks: Tensor) -> None:

@@ -14,7 +14,7 @@ from ..files import write_json
 STANDARD_OUTPUT = Path("-")
 
 
-def _writable(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+def writable(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """Refuses a place that cannot be written to, before the work and not after it."""
     if path is None or path == STANDARD_OUTPUT or ctx.resilient_parsing:
         return path
@@ -30,7 +30,7 @@ json_option = click.option(
     "--json",
     "json_path",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    callback=_writable,
+    callback=writable,
     metavar="FILE",
     help="Write the figures to FILE; - prints them instead of the text.",
 )

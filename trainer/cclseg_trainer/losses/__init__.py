@@ -1,0 +1,8 @@
+"""What is minimised: losses of pixels, regions, edges, unlabelled pixels and teachers."""
+
+from __future__ import annotations
+
+from .combined import SegmentationLoss
+from .pixels import class_weights
+
+__all__ = ["SegmentationLoss", "class_weights"]
