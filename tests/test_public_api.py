@@ -55,6 +55,7 @@ def test_the_segmenter_takes_what_the_contract_says() -> None:
         "refine": "off",
         "temporal": "off",
         "threads": None,
+        "budget_ms": None,
         "spec": None,
     }
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from .closing import Closing
 from .correlation import check_window
-from .cuda_driver import Dim3, Module, Nvrtc, current_capability, current_multiprocessors
 from .errors import CudaError, InputError
+from .gpu.api import Dim3
+from .gpu.device import Device, Module
+from .gpu.nvrtc import Nvrtc
 
 MapType = Literal["float32", "float16", "int8"]
 
@@ -96,7 +98,7 @@ class Launch:
         kernel: Name of the kernel.
         radius: The window radius that the kernel is made for.
         params: The kernel's first argument.
-        blocks: Number of blocks.
+        grid: Number of blocks, all along x.
         threads: Threads of a block.
         shared_bytes: Dynamic shared memory of a block.
     """
@@ -104,7 +106,7 @@ class Launch:
     kernel: str
     radius: int
     params: bytes
-    blocks: int
+    grid: Dim3
     threads: Dim3
     shared_bytes: int
 
@@ -112,7 +114,7 @@ class Launch:
 def compile_kernel(
     nvrtc: Nvrtc, map_type: MapType, radius: int, *, capability: tuple[int, int]
 ) -> bytes:
-    """Compiles one kernel and returns its cubin; needs no GPU.
+    """Compiles one kernel, where the cache has it not, and returns its cubin; needs no GPU.
 
     Args:
         nvrtc: The compiler.
@@ -125,7 +127,7 @@ def compile_kernel(
     """
     source = files("cclseg").joinpath("native/cuda/local_correlation.cu").read_text("utf-8")
     kernel = f"CCLSEG_KERNEL({_KERNEL_TYPES[map_type]}, {_KERNEL_MAPS[map_type]}, {radius})"
-    return nvrtc.compile(source, capability=capability, definitions={"CCLSEG_ENTRIES": kernel})
+    return nvrtc.compile_once(source, capability=capability, definitions={"CCLSEG_ENTRIES": kernel})
 
 
 def plan_launch(what: Correlation, *, multiprocessors: int, pointers: tuple[int, ...]) -> Launch:
@@ -177,7 +179,7 @@ def plan_launch(what: Correlation, *, multiprocessors: int, pointers: tuple[int,
         f"cclseg_correlation_{_KERNEL_TYPES[what.map_type]}_r{radius}",
         radius,
         params,
-        count_blocks(rows, high),
+        Dim3(count_blocks(rows, high)),
         Dim3(_THREADS_X, rows, high),
         steps * step_bytes + square_bytes,
     )
@@ -187,7 +189,7 @@ class CudaCorrelation(Closing):
     """The kernels, loaded into the CUDA context that is current in this thread.
 
     The context may be that of cuda-python, pycuda, torch or CuPy. An instance belongs to that
-    context. Each kernel is compiled when it is first launched, which takes some seconds.
+    context. A kernel's first launch on a machine compiles it, which takes some seconds.
 
     Raises:
         CudaError: No context is current.
@@ -207,8 +209,7 @@ class CudaCorrelation(Closing):
     """
 
     def __init__(self) -> None:
-        self._multiprocessors = current_multiprocessors()
-        self._capability = current_capability()
+        self._device = Device.of_caller()
         self._nvrtc = Nvrtc()
         self._modules: dict[str, Module] = {}
 
@@ -242,26 +243,19 @@ class CudaCorrelation(Closing):
             InputError: The maps are too large for one launch.
             CudaError: The driver refused the launch.
         """
-        plan = plan_launch(what, multiprocessors=self._multiprocessors, pointers=pointers)
-        if plan.kernel not in self._modules:
-            cubin = compile_kernel(
-                self._nvrtc, what.map_type, plan.radius, capability=self._capability
-            )
-            self._modules[plan.kernel] = Module(cubin)
-        self._modules[plan.kernel].launch(
-            plan.kernel,
-            (plan.params, *pointers),
-            blocks=plan.blocks,
-            threads=plan.threads,
-            shared_bytes=plan.shared_bytes,
-            stream=stream,
-        )
+        plan = plan_launch(what, multiprocessors=self._device.multiprocessors, pointers=pointers)
+        with self._device.current():
+            if plan.kernel not in self._modules:
+                cubin = compile_kernel(
+                    self._nvrtc, what.map_type, plan.radius, capability=self._device.capability
+                )
+                self._modules[plan.kernel] = self._device.module(cubin)
+            self._modules[plan.kernel].queue(plan, *pointers, stream=stream)
 
     def close(self) -> None:
         """Unloads the kernels. May be called twice."""
-        for module in self._modules.values():
-            module.close()
         self._modules.clear()
+        self._device.close()
 
 
 def _stored_shape(what: Correlation) -> tuple[int, ...]:

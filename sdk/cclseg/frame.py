@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 Image: TypeAlias = NDArray[np.uint8]
 """(H, W, C) uint8; three channels are in OpenCV order (blue, green, red) unless stated."""
+
+ImageLike: TypeAlias = Any
+"""An :data:`Image`, or one of another library: what has ``__dlpack__`` or
+``__cuda_array_interface__``, as the arrays of torch, CuPy, JAX and pycuda."""
 
 Mask: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 """(H, W) class ids; uint8, or uint16 beyond 255 classes. The ignore value (255) means no data."""
@@ -41,6 +46,7 @@ class Frame:
         stream: Name of the stream where several share a network, else empty.
         pose: Where the camera was and looked, None where the source does not say.
         camera: How it projects, None where the source does not say.
+        captured_at: When it was captured in UTC, None where the source does not say.
     """
 
     image: Image
@@ -52,6 +58,7 @@ class Frame:
     stream: str = ""
     pose: Pose | None = None
     camera: Camera | None = None
+    captured_at: datetime | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -181,7 +181,8 @@ def _frame_size(caps: bytes) -> tuple[int, int]:
     text = caps.decode(errors="replace")
     found = {name: re.search(rf"\b{name}=\(int\)(\d+)", text) for name in ("height", "width")}
     height, width = (int(match[1]) if match else 0 for match in found.values())
-    if "format=(string)BGR," not in text or not 0 < height * width <= _PIXELS_LIMIT:
+    is_bgr = re.search(r"\bformat=\(string\)BGR\b", text)  # in any place, and not BGRx
+    if not is_bgr or not 0 < height * width <= _PIXELS_LIMIT:
         raise SourceError(f"the pipeline gives {text.rstrip(chr(0))}; expected BGR of a fixed size")
     return height, width
 

@@ -1,4 +1,4 @@
-"""Accuracy figures of semantic segmentation, all from one accumulated confusion matrix.
+"""Accuracy of semantic segmentation from one accumulated confusion matrix, and its steadiness.
 
 With true positives TP, false positives FP and false negatives FN of a class over all images:
 precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN),
@@ -182,6 +182,103 @@ class BoundaryScore:
             return 0.0
         precision, recall = self._hits / self._totals
         return float(2 * precision * recall / (precision + recall))
+
+
+class TemporalConsistency:
+    """How steady the masks of a moving camera are, accumulated over pairs of consecutive frames.
+
+    The mask of the frame before is moved along with the ground, nearest pixel by nearest pixel, and
+    compared with the new one where both see the same ground. A change of label is flicker, unless
+    the labels, where they are known, say that the ground itself changed there.
+
+    Example:
+        >>> steadiness = TemporalConsistency(2)
+        >>> still = np.eye(3)
+        >>> mask = np.array([[0, 0, 1, 1]], np.uint8)
+        >>> steadiness.update(mask, np.array([[0, 1, 1, 1]], np.uint8), still)
+        >>> float(steadiness.flicker)
+        0.25
+    """
+
+    def __init__(self, num_classes: int, *, ignore_index: int = 255) -> None:
+        self.counts: Counts = np.zeros((num_classes, num_classes), np.int64)
+        self.pairs = 0
+        self._ignore_index = ignore_index
+        self._changed = 0
+        self._unchanging = 0
+
+    def update(
+        self,
+        mask: Mask,
+        previous: Mask,
+        motion: NDArray[np.float64],
+        *,
+        labels: tuple[Mask, Mask] | None = None,
+    ) -> None:
+        """Adds a pair of frames.
+
+        Args:
+            mask: (H, W) predicted class ids of a frame.
+            previous: (H, W) those of the frame before.
+            motion: (3, 3) homography from pixels (x, y) of the frame to where the same ground was
+                in the frame before.
+            labels: (H, W) true class ids of the frame and of the one before.
+        """
+        places = _places_before(motion, mask.shape)
+        moved = _taken(previous, places, self._ignore_index)
+        seen = (moved != self._ignore_index) & (mask != self._ignore_index)
+        classes = len(self.counts)
+        flat = moved[seen].astype(np.int64) * classes + mask[seen]
+        self.counts += np.bincount(flat, minlength=classes**2).reshape(classes, classes)
+        if labels is not None:
+            seen &= labels[0] == _taken(labels[1], places, self._ignore_index)
+        self._changed += int((moved != mask)[seen].sum())
+        self._unchanging += int(seen.sum())
+        self.pairs += 1
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU between the masks and those before, over the classes that occur."""
+        hits = np.diag(self.counts)
+        return _mean(_share(hits, self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits))
+
+    @property
+    def flicker(self) -> float:
+        """Share of the unchanging ground that changed its label from one frame to the next."""
+        return float(_share(self._changed, self._unchanging))
+
+    def report(self) -> dict[str, Any]:
+        """Returns all figures as JSON-ready values; a figure that does not exist is None."""
+        return {
+            "consistency_miou": _json(self.miou),
+            "flicker": _json(self.flicker),
+            "pairs": self.pairs,
+        }
+
+
+def _places_before(
+    motion: NDArray[np.float64], size_hw: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Returns rows and columns of the nearest pixels before, and which of them exist."""
+    height, width = size_hw
+    y, x = np.mgrid[:height, :width]
+    across, down, depth = (row[0] * x + row[1] * y + row[2] for row in np.asarray(motion))
+    ahead = depth > 0
+    depth = np.where(ahead, depth, 1)
+    columns, rows = np.rint(across / depth), np.rint(down / depth)
+    seen = ahead & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    inside = (np.where(seen, places, 0).astype(np.intp) for places in (rows, columns))
+    return next(inside), next(inside), seen
+
+
+def _taken(
+    mask: Mask,
+    places: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]],
+    ignore_index: int,
+) -> Mask:
+    """Returns a mask moved along, with the ignore value where nothing was seen."""
+    rows, columns, seen = places
+    return np.where(seen, mask[rows, columns], mask.dtype.type(ignore_index))
 
 
 class Calibration:

@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cuda_driver import device_capabilities
+from .cuda_devices import read_cuda
 from .errors import BackendError
 from .files import make_folder, replacing
 
@@ -150,7 +150,9 @@ def _runtime_flags(nvcc: str) -> list[str]:
 
 
 def _architectures_of_devices() -> list[int]:
-    return [10 * major + minor for major, minor in device_capabilities()]
+    driver = read_cuda()
+    capabilities = [device.capability for device in driver.devices] if driver else []
+    return [10 * major + minor for major, minor in capabilities]
 
 
 def _known_architectures(nvcc: str) -> set[int]:
@@ -160,7 +162,9 @@ def _known_architectures(nvcc: str) -> set[int]:
 def _library_name() -> str:
     """Names the library after its sources, so that a stale one is never loaded."""
     digest = hashlib.sha256()
-    for path in sorted((*_NATIVE.glob("cuda/*"), *_NATIVE.glob("tensorrt/*"))):
+    # The image kernels beside them are none of the plugin's.
+    cuda = [_NATIVE / "cuda" / name for name in ("emulation.h", "launch.h", "local_correlation.cu")]
+    for path in sorted((*cuda, *_NATIVE.glob("tensorrt/*"))):
         digest.update(path.read_bytes())
     return f"libcclseg_tensorrt-{digest.hexdigest()[:12]}.so"
 

@@ -62,6 +62,7 @@ class JobSummary:
         age_ms: Percentiles of the time between a frame's capture and its result; None without one.
         stage_ms: Mean milliseconds per frame of each stage; stages of different threads overlap.
         class_fractions: Share of each class, as the mean over the frames.
+        levels: Frames by the level of work that a budget gave them.
     """
 
     done: int
@@ -73,6 +74,7 @@ class JobSummary:
     age_ms: dict[str, float] | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
     class_fractions: dict[str, float] = field(default_factory=dict)
+    levels: dict[str, int] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -207,4 +209,5 @@ class _Job:
             age_ms=stats.age_ms,
             stage_ms={stage: total_ms / frames for stage, total_ms in self._times.ms.items()},
             class_fractions={name: total / frames for name, total in self._shares.items()},
+            levels=stats.levels,
         )

@@ -54,6 +54,33 @@ def enlarged(logits: FloatArray, *, stride: int, size_hw: tuple[int, int]) -> Fl
     return logits
 
 
+def regridded(
+    logits: FloatArray, *, from_hw: tuple[int, int], to_hw: tuple[int, int], stride: int
+) -> FloatArray:
+    """Moves the logits of a scaled frame to the places of those of the frame itself.
+
+    Args:
+        logits: (K, h, w) float32, one per ``stride`` pixels of the scaled frame.
+        from_hw: Size of the scaled frame in pixels.
+        to_hw: Size of the frame in pixels.
+        stride: Pixels per logit along each axis, in both.
+
+    Returns:
+        (K, ceil(H / stride), ceil(W / stride)) float32, interpolated bilinearly.
+    """
+    size_hw = tuple(-(-length // stride) for length in to_hw)
+    down, across = (a / b for a, b in zip(from_hw, to_hw, strict=True))
+    # The logit at place c covers the pixels around (c + 0.5) stride - 0.5, in either frame.
+    places = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    result = np.empty((len(logits), *size_hw), np.float32)
+    for plane, target in zip(logits, result, strict=True):
+        cv2.warpAffine(
+            plane, places, size_hw[::-1], target, flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+    return result
+
+
 def class_ids(logits: FloatArray, *, stride: int, size_hw: tuple[int, int]) -> Mask:
     """Returns the class with the highest enlarged logit at every pixel, the first one at a tie.
 

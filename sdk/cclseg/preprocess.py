@@ -51,6 +51,20 @@ def normalised(tile: Image, spec: ModelSpec, *, channels: ChannelOrder) -> Float
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
+def scaled(image: Image, scale: float) -> Image:
+    """Returns an image made smaller, every pixel the mean of what it covers.
+
+    Args:
+        image: (H, W, C) uint8.
+        scale: In (0, 1]; the result has at least one pixel.
+    """
+    if scale == 1:
+        return image
+    size_wh = [max(1, round(scale * length)) for length in image.shape[1::-1]]
+    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8).reshape(*size_wh[::-1], -1)
+
+
 def default_channels(spec: ModelSpec) -> ChannelOrder:
     """Returns the order that images for a network come in: "bgr" for photographs, else "bands"."""
     return "bgr" if _colours(spec) else "bands"

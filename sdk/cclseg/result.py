@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from .postprocess import confidence
 
 if TYPE_CHECKING:
     from .frame import FloatArray, Frame, Image, Mask
+    from .gpu.arrays import DeviceArray
     from .spec import ModelSpec
 
 try:
@@ -33,9 +34,12 @@ class Segmentation:
             ``ignore_index`` of the model, usually 255, where there are no data.
         class_names: One name per class id.
         timing: Milliseconds spent per stage.
+        device_mask: The mask in the memory of a GPU, for ``torch.from_dlpack`` and the like, where
+            it was computed there; else None.
         frame: The frame, where it came from a source; None where the caller gave an image.
         age_ms: Milliseconds between the capture of the frame and the moment that a stream handed
             its result out; None outside streams.
+        level: Name of the level of work that the frame was given, "full" without a budget.
 
     Example:
         >>> out = Segmenter("ccl-lite0")(image)  # doctest: +SKIP
@@ -43,12 +47,15 @@ class Segmentation:
         0.31
     """
 
-    __slots__ = ("_confidence", "_logits", "_spec", "age_ms", "frame", "mask", "timing")
+    __slots__ = (
+        "_confidence", "_given_logits", "_spec", "age_ms", "device_mask", "frame", "level", "mask",
+        "timing",
+    )  # fmt: skip
 
     def __init__(
         self,
         mask: Mask,
-        logits: FloatArray,
+        logits: FloatArray | Callable[[], FloatArray],
         spec: ModelSpec,
         *,
         timing: Mapping[str, float] | None = None,
@@ -58,7 +65,9 @@ class Segmentation:
         self.timing: dict[str, float] = dict(timing or {})
         self.frame = frame
         self.age_ms: float | None = None
-        self._logits = logits
+        self.level = "full"
+        self.device_mask: DeviceArray | None = None
+        self._given_logits = logits
         self._spec = spec
         self._confidence: FloatArray | None = None
 
@@ -66,6 +75,13 @@ class Segmentation:
         height, width = self.mask.shape
         shares = ", ".join(f"{name} {share:.1%}" for name, share in self.fractions().items())
         return f"<Segmentation {width} x {height}: {shares}>"
+
+    @property
+    def _logits(self) -> FloatArray:
+        """(K, h, w) float32; fetched on first use where they lie on a GPU."""
+        if callable(self._given_logits):
+            self._given_logits = self._given_logits()
+        return self._given_logits
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,19 +14,23 @@ import numpy as np
 
 from .backends.choose import open_vetted
 from .closing import Closing
-from .errors import InputError
-from .models import find_model
+from .device_frames import DeviceFrames
+from .errors import CudaError, InputError, MissingDependencyError
+from .gpu.arrays import on_host
+from .levels import LevelChooser, LevelRun, Regime, declared_levels, full_level
+from .models import find_model, smaller_model
 from .onnx_file import read_onnx, spec_of
 from .packing import Network
 from .sources import SourceLike, open_source
 from .stream import Policy, Stream, check_policy
 from .suggest import did_you_mean
-from .tiled import Assembly, TileCutter
+from .tiled import check_frame
 from .trust import vetted
 
 if TYPE_CHECKING:
     from .backends.base import Backend
-    from .frame import ChannelOrder, FloatArray, Image
+    from .frame import ChannelOrder, FloatArray, ImageLike
+    from .packing import Level
     from .result import Segmentation
     from .sources import OnFrameError
     from .sources.live import OnEvent
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SUPPORTED = {"device": ("auto", "cpu"), "refine": ("off",), "temporal": ("off",)}
+_SUPPORTED = {"device": ("auto", "cpu"), "refine": ("off",), "temporal": ("off", "smooth")}
 
 
 class Segmenter(Closing):
@@ -53,8 +57,11 @@ class Segmenter(Closing):
         tile: Side or (height, width) of a tile in pixels, for models whose input size is open.
         overlap: Share of a tile that neighbouring tiles have in common, None for the model's own.
         refine: "off"; others come with later versions.
-        temporal: "off"; others come with later versions.
+        temporal: "smooth" takes the frames for consecutive ones of one camera and lets each result
+            take over a share of the last one, where both see the same (:mod:`cclseg.temporal`).
         threads: Threads of one inference, None for all processors of this process.
+        budget_ms: What a frame may take from pixels to mask; 99 of 100 keep to it wherever one of
+            :attr:`levels` can. None for as long as it takes.
         spec: Used instead of what the file says of itself; needed for files without metadata.
 
     Raises:
@@ -81,8 +88,9 @@ class Segmenter(Closing):
         tile: int | tuple[int, int] | None = None,
         overlap: float | None = None,
         refine: Literal["off"] = "off",
-        temporal: Literal["off"] = "off",
+        temporal: Literal["off", "smooth"] = "off",
         threads: int | None = None,
+        budget_ms: float | None = None,
         spec: ModelSpec | None = None,
     ) -> None:
         _check_supported(device=device, refine=refine, temporal=temporal)
@@ -93,31 +101,74 @@ class Segmenter(Closing):
             network = open_vetted(
                 loadable, origin=path, backend=backend, spec=spec, threads=threads
             )
-        self._use(network, overlap=overlap)
+        networks = [network]
+        smaller = smaller_model(model) if budget_ms is not None and spec is None else None
+        if smaller is not None:
+            with vetted(smaller) as loadable:
+                networks.append(
+                    open_vetted(loadable, origin=smaller, backend=backend, threads=threads)
+                )
+        self._use(*networks, overlap=overlap, temporal=temporal, budget_ms=budget_ms)
         _check_precision(precision, self.spec)
 
     @classmethod
-    def from_backend(cls, backend: Backend, *, overlap: float | None = None) -> Segmenter:
+    def from_backend(
+        cls,
+        backend: Backend,
+        *,
+        overlap: float | None = None,
+        temporal: Literal["off", "smooth"] = "off",
+        budget_ms: float | None = None,
+    ) -> Segmenter:
         """Makes a segmenter around a network that is already open, which it then owns.
 
         Args:
             backend: The network; closed with the segmenter.
             overlap: Share of a tile that neighbouring tiles have in common, None for the model's.
+            temporal: As for :class:`Segmenter`.
+            budget_ms: As for :class:`Segmenter`.
         """
+        _check_supported(temporal=temporal)
         segmenter = cls.__new__(cls)
-        segmenter._use(backend, overlap=overlap)
+        segmenter._use(backend, overlap=overlap, temporal=temporal, budget_ms=budget_ms)
         return segmenter
 
-    def _use(self, backend: Backend, *, overlap: float | None) -> None:
-        self._backend = backend
-        self.spec = backend.spec
+    def _use(
+        self, *backends: Backend, overlap: float | None, temporal: str, budget_ms: float | None
+    ) -> None:
+        """Takes over a network, and a smaller one behind it where there is one."""
+        self._backends = backends
+        self._backend = backends[0]
+        self.spec = self._backend.spec
         if overlap is not None:
             self.spec = _with_overlap(self.spec, overlap)
-        self._cutter = TileCutter(self.spec)
-        self._input: FloatArray = np.empty(
-            (self._backend.tiles_per_call, len(self.spec.bands), *self.spec.input_hw), np.float32
-        )
-        self._inferring = threading.Lock()  # streams run the network in threads of their own
+        one_at_a_time = threading.Lock()  # streams run networks in threads of their own
+        self._inferring = one_at_a_time
+        on_host = temporal != "off" or budget_ms is not None
+        self._device_frames = None if on_host else _frames_on_gpu(self._backend, self.spec)
+        if on_host and self._backend.on_gpu is not None:
+            _log.warning("temporal= and budget_ms= prepare frames on the processor, not the GPU")
+        networks = [
+            Network(
+                spec,
+                partial(_submit, backend, one_at_a_time),
+                backend.tiles_per_call,
+                backend.calls_in_flight,
+                submit_frame=None if self._device_frames is None else self._submit_frame,
+            )
+            for backend, spec in zip(
+                backends, (self.spec, *(other.spec for other in backends[1:])), strict=True
+            )
+        ]
+        self._network, *smaller = networks
+        if budget_ms is None:
+            levels: tuple[Level, ...] = (full_level(self._network),)
+        else:
+            levels = declared_levels(self._network, *smaller)
+        self._regime = Regime(levels, budget_ms=budget_ms, smooth=temporal == "smooth")
+        self._chooser = LevelChooser(self._regime)
+        self._smoother = self._regime.smoother()
+        self._runs = {level: LevelRun(level) for level in levels}
 
     @property
     def backend(self) -> str:
@@ -129,11 +180,32 @@ class Segmenter(Closing):
         """Where the network runs."""
         return self._backend.device
 
-    def __call__(self, frame: Image, *, channels: ChannelOrder | None = None) -> Segmentation:
-        """Segments one frame.
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What the budget lets it choose among, the most accurate first; one without a budget."""
+        return self._regime.levels
+
+    def level_costs_ms(self, frame_hw: tuple[int, int]) -> dict[str, float]:
+        """Returns what a frame takes at each level, measured once for each size.
 
         Args:
-            frame: (H, W, C) uint8, C-contiguous or not; three channels in OpenCV order (BGR).
+            frame_hw: Size of the frame in pixels.
+
+        Returns:
+            Milliseconds from pixels to mask by name of the level.
+        """
+        return self._regime.costs_ms(frame_hw)
+
+    def __call__(self, frame: ImageLike, *, channels: ChannelOrder | None = None) -> Segmentation:
+        """Segments one frame.
+
+        With ``temporal="smooth"`` consecutive calls are consecutive frames of one camera. For
+        several cameras take several segmenters, or :meth:`stream`, which keeps them apart.
+
+        Args:
+            frame: (H, W, C) uint8, C-contiguous or not; three channels in OpenCV order (BGR). An
+                array of numpy or of another library (torch, CuPy, pycuda, JAX), and with a network
+                on a GPU also one in its memory, which stays there.
             channels: Order of the frame's last axis where it is another: "rgb", or "bands" for
                 the order of ``spec.bands``.
 
@@ -144,22 +216,18 @@ class Segmenter(Closing):
             InputError: The frame does not fit the network; says what to do.
             BackendError: The library failed.
         """
-        start_ns = time.perf_counter_ns()
-        plan = self._cutter.load(frame, channels=channels)
-        assembly = Assembly(plan, self.spec)
-        assembly.timer.add("preprocess", (time.perf_counter_ns() - start_ns) / 1e6)
-        for first in range(0, len(plan.corners), len(self._input)):
-            group = plan.corners[first : first + len(self._input)]
-            tiles = self._input[: len(group)]
-            with assembly.timer.stage("preprocess"):
-                for tile, corner in zip(tiles, group, strict=True):
-                    self._cutter.cut(corner, tile)
-            with assembly.timer.stage("infer"):
-                logits = self._infer(tiles)
-            for index, tile_logits in enumerate(logits, start=first):
-                assembly.add(index, tile_logits)
-        result = assembly.segmentation()
-        _log.debug("%d tiles of a %s frame: %s", len(plan.corners), plan.frame_hw, result.timing)
+        if self._device_frames is not None:
+            return self._submit_frame(frame, channels=channels)()
+        image = on_host(frame)
+        check_frame(image, self.spec, channels)
+        assert isinstance(image, np.ndarray)
+        level = self._chooser.level_for(image, channels=channels)
+        assembly = self._runs[level](image, channels=channels)
+        result = assembly.segmentation(image, smoother=self._smoother)
+        result.level = level.name
+        self._chooser.note(level, result.timing)
+        tiles = len(assembly.plan.corners)
+        _log.debug("%d tiles of a %s frame: %s", tiles, result.mask.shape, result.timing)
         return result
 
     def stream(
@@ -200,17 +268,66 @@ class Segmenter(Closing):
             raise InputError("the stream has no sources; give at least one")
         sources = {name: open_source(one, on_event=on_event) for name, one in named.items()}
         opened = [one for name, one in sources.items() if one is not named[name]]
-        network = Network(self.spec, self._infer, self._backend.tiles_per_call)
-        return Stream(network, sources, policy=policy, on_error=on_error, to_close=opened)
+        return Stream(
+            self._network,
+            sources,
+            policy=policy,
+            on_error=on_error,
+            to_close=opened,
+            regime=self._regime,
+        )
 
-    def _infer(self, tiles: FloatArray) -> FloatArray:
-        """Runs the network for whichever thread asks; the logits are the caller's own."""
+    def _submit_frame(
+        self, frame: ImageLike, *, channels: ChannelOrder | None = None
+    ) -> Callable[[], Segmentation]:
+        """Starts a whole frame on the GPU for whichever thread asks, and lets any wait for it."""
+        assert self._device_frames is not None
         with self._inferring:
-            return np.array(self._backend.infer(tiles))
+            collect = self._device_frames.submit(frame, channels=channels)
+
+        def collect_alone() -> Segmentation:
+            with self._inferring:
+                return collect()
+
+        return collect_alone
 
     def close(self) -> None:
         """Frees the network. May be called twice."""
-        self._backend.close()
+        for backend in self._backends:
+            backend.close()
+
+
+def _submit(
+    backend: Backend, lock: threading.Lock, tiles: FloatArray, out: FloatArray
+) -> Callable[[], None]:
+    """Starts a network for whichever thread asks; see :attr:`Network.submit`."""
+    if backend.calls_in_flight == 1:  # it is done at once, and nothing is allocated for it
+        with lock:
+            np.copyto(out, backend.infer(tiles))
+        return _nothing_to_wait_for
+    with lock:
+        collect = backend.submit(tiles)
+
+    def wait() -> None:
+        with lock:
+            np.copyto(out, collect())
+
+    return wait
+
+
+def _nothing_to_wait_for() -> None:
+    """The logits are there already."""
+
+
+def _frames_on_gpu(backend: Backend, spec: ModelSpec) -> DeviceFrames | None:
+    """Returns what keeps frames on the network's GPU, None where it has none or lacks NVRTC."""
+    if backend.on_gpu is None:
+        return None
+    try:
+        return DeviceFrames(backend.on_gpu, spec)
+    except (MissingDependencyError, CudaError) as error:
+        _log.warning("frames are prepared by the processor, not by the GPU: %s", error)
+        return None
 
 
 def _check_supported(**arguments: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from .closing import Closing
 from .errors import InputError
 from .handover import Lane
+from .levels import LevelChooser, Regime, full_level
 from .packing import End, Network
 from .stages import Feed, Stages
 from .suggest import did_you_mean
@@ -52,6 +53,7 @@ class StreamStats:
         failed: Frames that could not be read or did not fit the network.
         age_ms: The 50th, 90th and 99th percentile of the age of the last 10,000 results when they
             were handed out; None before the first one.
+        levels: Results handed out by the level that they were computed at.
     """
 
     captured: int
@@ -60,6 +62,7 @@ class StreamStats:
     superseded: int
     failed: int
     age_ms: dict[str, float] | None
+    levels: dict[str, int] = field(default_factory=dict)
 
 
 class Stream(Closing):
@@ -83,12 +86,13 @@ class Stream(Closing):
         policy: Policy | None = None,
         on_error: OnFrameError | None = None,
         to_close: Sequence[Source] = (),
+        regime: Regime | None = None,
     ) -> None:
         self._names = tuple(sources)
-        self._stages = Stages(
-            [_feed(name, source, policy, on_error) for name, source in sources.items()], network
-        )
-        self._delivered = [0] * len(self._names)
+        regime = regime or Regime((full_level(network),))
+        feeds = [_feed(name, source, policy, on_error, regime) for name, source in sources.items()]
+        self._stages = Stages(feeds, regime.levels)
+        self._delivered: list[Counter[str]] = [Counter() for _ in sources]
         self._ages_ms: list[deque[float]] = [deque(maxlen=_REMEMBERED_AGES) for _ in sources]
         self._started = False
         # Also runs when the last reference is gone, and before the interpreter ends.
@@ -123,7 +127,7 @@ class Stream(Closing):
         assert result.frame.captured_ns is not None
         result.age_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
         index = self._names.index(result.frame.stream)
-        self._delivered[index] += 1
+        self._delivered[index][result.level] += 1
         self._ages_ms[index].append(result.age_ms)
         return result
 
@@ -142,11 +146,12 @@ class Stream(Closing):
         stages = self._stages
         return StreamStats(
             captured=sum(stages.captured[i] for i in chosen),
-            delivered=sum(self._delivered[i] for i in chosen),
+            delivered=sum(self._delivered[i].total() for i in chosen),
             dropped=sum(stages.frames_dropped[i] for i in chosen),
             superseded=sum(stages.results.dropped[i] for i in chosen),
             failed=sum(stages.failed[i] for i in chosen),
             age_ms=_percentiles([age for i in chosen for age in self._ages_ms[i]]),
+            levels=dict(sum((self._delivered[i] for i in chosen), Counter[str]())),
         )
 
     def stop(self) -> None:
@@ -161,7 +166,13 @@ class Stream(Closing):
         self._close()
 
 
-def _feed(name: str, source: Source, policy: Policy | None, on_error: OnFrameError | None) -> Feed:
+def _feed(
+    name: str,
+    source: Source,
+    policy: Policy | None,
+    on_error: OnFrameError | None,
+    regime: Regime,
+) -> Feed:
     chosen: Policy = policy or ("latest" if source.live else "all")
     waiting, results = _QUEUES[chosen]
     return Feed(
@@ -170,6 +181,8 @@ def _feed(name: str, source: Source, policy: Policy | None, on_error: OnFrameErr
         waiting=waiting,
         results=results,
         just_in_time=chosen == "latest",
+        chooser=LevelChooser(regime),
+        smoother=regime.smoother(),
         on_error=on_error,
     )
 

@@ -7,42 +7,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
-from .postprocess import class_ids
-from .preprocess import Normaliser, channel_places, default_channels
+from .gpu.arrays import DeviceView, on_host
+from .postprocess import class_ids, regridded
+from .preprocess import Normaliser, channel_places, default_channels, scaled
 from .profiling import StageTimer
 from .result import Segmentation
 from .tiling import Blender, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
-    from .frame import ChannelOrder, FloatArray, Image
+    from .frame import ChannelOrder, FloatArray, Image, ImageLike
     from .spec import ModelSpec
+    from .temporal import TemporalSmoother
 
 
 class TileCutter:
     """Cuts one frame after another into tiles that a network takes.
 
     Not to be shared between threads.
+
+    Args:
+        spec: What the network takes.
+        overlap: Share of a tile that neighbours have in common, None for the network's own.
+        scale: Size of the frame that is cut over that of the frame that is given, in (0, 1].
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, *, overlap: float | None = None, scale: float = 1) -> None:
         self._spec = spec
+        self._overlap = spec.overlap if overlap is None else overlap
+        self._scale = scale
         self._normaliser = Normaliser(spec)
         self._plan: TilePlan | None = None
 
-    def load(self, frame: Image, *, channels: ChannelOrder | None = None) -> TilePlan:
+    def load(self, frame: ImageLike, *, channels: ChannelOrder | None = None) -> TilePlan:
         """Takes the frame whose tiles come next; its pixels are copied.
 
         Args:
-            frame: (H, W, C) uint8, C-contiguous or not.
+            frame: (H, W, C) uint8, C-contiguous or not, of numpy or whatever speaks DLPack.
             channels: Order of the frame's last axis, None for the network's usual one.
 
         Raises:
             InputError: The frame does not fit the network; says what to do.
         """
         channels = channels or default_channels(self._spec)
-        _check_frame(frame, self._spec, channels)
-        plan = self._planned(frame.shape[:2])
-        self._normaliser.load(frame, channels=channels)
+        image = on_host(frame)
+        check_frame(image, self._spec, channels)
+        assert isinstance(image, np.ndarray)
+        image = scaled(image, self._scale)
+        plan = self._planned(image.shape[:2])
+        self._normaliser.load(image, channels=channels)
         return plan
 
     def cut(self, corner: tuple[int, int], out: FloatArray) -> None:
@@ -56,7 +68,7 @@ class TileCutter:
             self._plan = plan_tiles(
                 (height, width),
                 self._spec.input_hw,
-                overlap=self._spec.overlap,
+                overlap=self._overlap,
                 stride=self._spec.output_stride,
             )
         return self._plan
@@ -68,10 +80,18 @@ class Assembly:
     Attributes:
         plan: The frame's tiles.
         timer: Milliseconds per stage; each stage writes its own, in whatever thread it runs.
+
+    Args:
+        plan: The tiles, of the frame or of a scaled one.
+        spec: What the network gives.
+        frame_hw: Size of the frame in pixels, None where it is the one that was cut.
     """
 
-    def __init__(self, plan: TilePlan, spec: ModelSpec) -> None:
+    def __init__(
+        self, plan: TilePlan, spec: ModelSpec, *, frame_hw: tuple[int, ...] | None = None
+    ) -> None:
         self.plan = plan
+        self._frame_hw = plan.frame_hw if frame_hw is None else (frame_hw[0], frame_hw[1])
         self.timer = StageTimer()
         self._spec = spec
         self._blender = Blender(plan, num_classes=spec.num_classes)
@@ -93,45 +113,70 @@ class Assembly:
             self._blender.add(index, logits)
         self._missing -= 1
 
-    def segmentation(self) -> Segmentation:
-        """Gives every pixel its class; the result owns its arrays."""
+    def segmentation(
+        self, image: Image, *, smoother: TemporalSmoother | None = None
+    ) -> Segmentation:
+        """Gives every pixel its class; the result owns its arrays.
+
+        Args:
+            image: The frame.
+            smoother: Blends in what was said of the frame before.
+        """
         plan, canvas = self.plan, self._blender.canvas
+        if plan.frame_hw != self._frame_hw:
+            with self.timer.stage("blend"):
+                canvas = regridded(
+                    canvas, from_hw=plan.frame_hw, to_hw=self._frame_hw, stride=plan.stride
+                )
+        if smoother is not None:
+            with self.timer.stage("temporal"):
+                smoother.smooth(image, canvas)
         with self.timer.stage("postprocess"):
-            mask = class_ids(canvas, stride=plan.stride, size_hw=plan.frame_hw)
+            mask = class_ids(canvas, stride=plan.stride, size_hw=self._frame_hw)
         return Segmentation(mask, canvas, self._spec, timing=self.timer.ms)
 
 
-def _check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder) -> None:  # noqa: ANN401
+def check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder | None) -> None:  # noqa: ANN401
+    """Refuses what is no image for a network.
+
+    Args:
+        frame: A numpy array, or where an array lies on a GPU.
+        spec: What the network says of itself.
+        channels: Order of the frame's last axis, None for the network's usual one.
+
+    Raises:
+        InputError: The frame does not fit; says what to do.
+    """
     expected = f"(H, W, {len(spec.bands)}) uint8"
     if frame is None:
         raise InputError(
             f"the frame is None; expected {expected} (cv2.imread returns None for a file that it "
             "cannot read: check its path)"
         )
-    if not isinstance(frame, np.ndarray):
+    if not isinstance(frame, (np.ndarray, DeviceView)):
         raise InputError(
-            f"the frame is a {type(frame).__name__}; expected a numpy array {expected} "
-            "(arrays on a GPU must be copied to the host in this version)"
+            f"the frame is a {type(frame).__name__}; expected a numpy array {expected}, or one of "
+            "a library that speaks DLPack"
         )
     if frame.dtype != np.uint8:
         raise InputError(
             f"the frame is {frame.dtype}; expected {expected}: scale its values to 0..255 and "
             "convert with .astype(np.uint8)"
         )
-    if frame.ndim != 3 or not frame.size or frame.shape[2] != len(spec.bands):
+    if len(frame.shape) != 3 or 0 in frame.shape or frame.shape[2] != len(spec.bands):
         raise InputError(
             f"the frame is {frame.shape}; expected {expected} with {', '.join(spec.bands)}: "
-            f"{_channel_advice(frame, spec)}"
+            f"{_channel_advice(frame.shape, spec)}"
         )
-    channel_places(spec, channels)
+    channel_places(spec, channels or default_channels(spec))
 
 
-def _channel_advice(frame: Image, spec: ModelSpec) -> str:
+def _channel_advice(shape: tuple[int, ...], spec: ModelSpec) -> str:
     bands = len(spec.bands)
-    if not frame.size:
+    if 0 in shape:
         return "it has no pixels"
-    if bands == 3 and (frame.ndim == 2 or frame.shape[2:] == (1,)):
+    if bands == 3 and (len(shape) == 2 or shape[2:] == (1,)):
         return "turn grey into colour with cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
-    if frame.ndim == 3 and bands == 3 and frame.shape[2] == 4:
+    if len(shape) == 3 and bands == 3 and shape[2] == 4:
         return "leave the alpha channel out with frame[:, :, :3]"
     return f"choose the {bands} bands that the model takes"

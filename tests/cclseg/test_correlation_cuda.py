@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import cuda_emulation
 import numpy as np
@@ -20,8 +16,9 @@ from native_libraries import built_once
 
 from cclseg.correlation import local_correlation
 from cclseg.correlation_cuda import Correlation, CudaCorrelation, compile_kernel, plan_launch
-from cclseg.cuda_driver import Nvrtc, device_capabilities
+from cclseg.cuda_devices import read_cuda
 from cclseg.errors import CudaError, InputError, MissingDependencyError
+from cclseg.gpu.nvrtc import Nvrtc
 
 pytestmark = pytest.mark.skipif(
     not cuda_emulation.has_compiler(), reason="no g++ to compile the emulation"
@@ -149,32 +146,13 @@ def test_python_and_cpp_plan_the_same_launch(
         )
         assert params.raw == plan.params
         fields = [getattr(launch, name) for name, _ in launch._fields_]
-        assert fields == [plan.radius, *plan.threads, plan.blocks, plan.shared_bytes]
+        assert fields == [plan.radius, *plan.threads, plan.grid.x, plan.shared_bytes]
         assert launch.shared_bytes <= 48 * 1024  # what every device grants without being asked
 
 
 def test_no_byte_is_read_or_written_out_of_bounds(tmp_path):
     """Shared and global memory under AddressSanitizer, arithmetic under UBSan."""
-    names = ("libasan.so", "libubsan.so")
-    found = [_compiler_file(name) for name in names]
-    if not all(Path(path).is_absolute() for path in found):
-        pytest.skip("the compiler brings no sanitizer libraries")
-    environment = os.environ | {
-        "LD_PRELOAD": ":".join(found),
-        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
-    }
-    script = Path(cuda_emulation.__file__).with_name("sanitized_emulation.py")
-    answer = subprocess.run(
-        [sys.executable, script, tmp_path],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout == "36 runs\n"
-
-
-def _compiler_file(name):
-    asked = ["g++", f"-print-file-name={name}"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    assert cuda_emulation.run_sanitized("correlation", tmp_path) == "36 runs\n"
 
 
 @pytest.fixture
@@ -214,7 +192,7 @@ class TestNvrtc:
 
 
 def test_without_a_device_the_kernels_say_so():
-    if device_capabilities():
+    if (driver := read_cuda()) and driver.devices:
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(CudaError, match="libcuda"):
         CudaCorrelation()

@@ -55,6 +55,14 @@ def test_frames_of_any_width_arrive_as_they_were(pipe, size_hw):
     assert raw.time_ns == 123
 
 
+@pytest.mark.parametrize("end", [b"", b"\0", b";\0"])
+def test_the_format_may_be_said_last(pipe, end):
+    image = picture((7, 13))
+    said = b"video/x-raw, width=(int)13, height=(int)7, format=(string)BGR" + end
+    os.write(pipe["writing"], packet(2, said) + frame(image))
+    np.testing.assert_array_equal(GdpReader(pipe["reading"]).read(5).image, image)
+
+
 def test_pieces_are_put_together_and_nobody_waits_for_the_rest(pipe):
     image = picture((7, 13))
     data, reader, seen = (
@@ -109,6 +117,7 @@ def test_the_end_of_the_pipe_is_an_end_even_inside_a_frame(pipe):
         (packet(1, b"", version=(2, 0)), "version 2.0"),
         (struct.pack(">BBBBHI", 1, 0, 0, 0, 2, 1 << 30) + bytes(52), "1073741824 bytes"),
         (packet(2, CAPS.replace(b"BGR", b"I420") % (4, 4)), "expected BGR"),
+        (packet(2, CAPS.replace(b"BGR", b"BGRx") % (4, 4)), "expected BGR"),
         (packet(2, b"video/x-raw, format=(string)BGR, width=(int)0, height=(int)4"), "fixed size"),
         (packet(2, b"video/x-raw, format=(string)BGR, height=(int)4"), "fixed size"),
         (packet(2, CAPS % (99999, 99999)), "fixed size"),

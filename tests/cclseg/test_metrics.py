@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclseg.errors import InputError
-from cclseg.metrics import BoundaryScore, Calibration, ConfusionMatrix
+from cclseg.metrics import BoundaryScore, Calibration, ConfusionMatrix, TemporalConsistency
 
 
 def test_figures_of_a_hand_counted_case():
@@ -87,6 +87,62 @@ def test_boundary_beside_ignored_pixels_does_not_count():
     score = BoundaryScore()
     score.update(_halves(10), label)
     assert np.isnan(score.f_score)
+
+
+def _moved(down, right):
+    """The motion of a camera that has gone so many pixels over still ground."""
+    return np.array([[1, 0, right], [0, 1, down], [0, 0, 1]], np.float64)
+
+
+class TestTemporalConsistency:
+    @given(st.integers(-6, 6), st.integers(-6, 6))
+    def test_a_camera_over_still_ground_sees_no_flicker(self, down, right):
+        ground = np.random.default_rng(0).integers(0, 3, (40, 40), np.uint8)
+        before, now = ground[10:26, 10:30], ground[10 + down : 26 + down, 10 + right : 30 + right]
+        steadiness = TemporalConsistency(3)
+        steadiness.update(now, before, _moved(down, right))
+        assert (steadiness.flicker, steadiness.miou) == (0, 1)
+        assert steadiness.counts.sum() == (16 - abs(down)) * (20 - abs(right))
+
+    def test_a_change_of_label_counts_once(self):
+        before = np.zeros((4, 5), np.uint8)
+        now = before.copy()
+        now[1, 2] = 1
+        steadiness = TemporalConsistency(2)
+        steadiness.update(now, before, np.eye(3))
+        assert steadiness.flicker == 1 / 20
+        assert steadiness.miou == np.mean([19 / 20, 0])
+
+    def test_unless_the_ground_itself_has_changed(self):
+        before, now = np.zeros((4, 5), np.uint8), np.ones((4, 5), np.uint8)
+        labels = now.copy(), before.copy()
+        labels[0][0] = 0  # a row where it has not, and the mask is wrong
+        steadiness = TemporalConsistency(2)
+        steadiness.update(now, before, np.eye(3), labels=labels)
+        assert steadiness.flicker == 1
+        assert steadiness.report() == {"consistency_miou": 0, "flicker": 1, "pairs": 1}
+
+    def test_what_only_one_frame_sees_or_knows_counts_nowhere(self):
+        before, now = np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8)
+        before[0], now[1] = 255, 255
+        steadiness = TemporalConsistency(2)
+        steadiness.update(now, before, np.eye(3))
+        assert steadiness.counts.sum() == 10
+        behind = np.diag([1.0, 1.0, -1.0])  # all of it behind the camera
+        steadiness.update(now, before, behind)
+        assert steadiness.counts.sum() == 10
+
+    def test_a_turn_about_the_centre_finds_the_same_pixels(self):
+        before = np.random.default_rng(0).integers(0, 3, (9, 9), np.uint8)
+        turned = np.array([[0, -1, 8], [1, 0, 0], [0, 0, 1]], np.float64)
+        steadiness = TemporalConsistency(3)
+        steadiness.update(np.rot90(before, -1), before, np.linalg.inv(turned))
+        assert (steadiness.flicker, steadiness.counts.sum()) == (0, 81)
+
+    def test_without_frames_there_is_no_figure(self):
+        assert TemporalConsistency(2).report() == {
+            "consistency_miou": None, "flicker": None, "pairs": 0,
+        }  # fmt: skip
 
 
 class TestCalibration:

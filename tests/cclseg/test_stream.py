@@ -115,12 +115,12 @@ class TestPolicies:
     def test_with_drop_oldest_a_short_queue_keeps_the_newest(self, segment):
         held = threading.Event()
 
-        def infer(tiles):
+        def submit(tiles, out):
             held.wait(PATIENCE_S)
-            return segment._infer(tiles)
+            return segment._network.submit(tiles, out)
 
         source = ArraySource(images(100), live=True)
-        stream = Stream(Network(segment.spec, infer, 1), {"": source}, policy="drop-oldest")
+        stream = Stream(Network(segment.spec, submit, 1), {"": source}, policy="drop-oldest")
         with stream:
             starter = threading.Thread(
                 target=lambda: (until(lambda: stream.stats().captured == 100), held.set())
@@ -190,13 +190,13 @@ class TestSeveralSources:
     def test_tiles_of_waiting_frames_share_a_call(self, segment):
         calls, held = [], threading.Event()
 
-        def infer(tiles):
+        def submit(tiles, out):
             calls.append(len(tiles))
             held.wait(PATIENCE_S)
-            return segment._infer(tiles)
+            return segment._network.submit(tiles, out)
 
         sources = {"a": ArraySource(images(6)), "b": ArraySource(images(6))}
-        with Stream(Network(segment.spec, infer, 4), sources) as stream:
+        with Stream(Network(segment.spec, submit, 4), sources) as stream:
             starter = threading.Thread(
                 target=lambda: (until(lambda: stream.stats().captured > 8), held.set())
             )
@@ -336,14 +336,14 @@ class TestErrors:
     def test_a_bug_in_a_stage_ends_it_even_when_a_source_has_ended(self, segment):
         calls = []
 
-        def infer(tiles):
+        def submit(tiles, out):
             calls.append(len(tiles))
             if len(calls) > 10:
                 raise MemoryError("no more")
-            return segment._infer(tiles)
+            return segment._network.submit(tiles, out)
 
         sources = {"short": ArraySource(images(1)), "long": Camera(live=False)}
-        stream = Stream(Network(segment.spec, infer, 1), sources)
+        stream = Stream(Network(segment.spec, submit, 1), sources)
         with pytest.raises(MemoryError, match="no more"):
             list(stream)
 

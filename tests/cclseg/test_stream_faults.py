@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,22 @@ class TestRtsp:
             stream.becomes("restored")
             stream.runs_on()
         assert "stalled" in stream.states
+
+    @pytest.mark.slow
+    def test_a_link_that_is_cut_for_half_a_minute(self, segment):
+        """With the patience that is the default."""
+        with (
+            Link() as link,
+            RtspServer(address=link.theirs, within=link.within) as server,
+            Watched(segment, server.url, patience=None) as stream,
+        ):
+            stream.runs_on()
+            link.cut()
+            time.sleep(30)
+            assert stream.states[:4] == ["connecting", "live", "stalled", "lost"]
+            link.mend()
+            stream.becomes("restored")
+            stream.runs_on()
 
     def test_a_camera_that_is_switched_on_later(self, segment):
         server = RtspServer()

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import ctypes.util
-import os
-import subprocess
-import sys
 
+import emulated_process
 import pytest
-import tensorrt_plugin
-from cuda_emulation import has_compiler
-from emulated_device import driver_folder
 from engines import write_engine
 
 from cclseg.backends.choose import load_backend, open_backend
@@ -18,21 +13,12 @@ from cclseg.built_engines import record_built
 from cclseg.errors import EngineMismatchError, MissingDependencyError
 from cclseg.tensorrt_library import find_module
 
-EMULATION = tensorrt_plugin.HERE / "emulated_tensorrt"
+EMULATION = emulated_process.HERE / "emulated_tensorrt"
 
 
-@pytest.mark.skipif(not has_compiler(), reason="no g++ to compile the emulated driver with")
 def test_the_backend_keeps_its_contract_on_an_emulated_device():
-    """In a process of its own: a process that has loaded a driver keeps it."""
-    paths = os.pathsep.join(map(str, (EMULATION, tensorrt_plugin.HERE)))
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider",
-         EMULATION / "suite.py"],
-        env=os.environ | {"LD_LIBRARY_PATH": str(driver_folder()), "PYTHONPATH": paths},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "skipped" not in answer.stdout
+    suite = EMULATION / "suite.py"
+    emulated_process.run_suite(suite, folders=(EMULATION,))
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """Owns a CUDA context, memory and a stream, and has the correlation computed in them.
 
-Started as ``cuda_caller.py ctypes|cuda-python`` with the emulated driver on LD_LIBRARY_PATH, before
-anything loads another one. Prints one line where every result is that of the definition.
+Started as ``cuda_caller.py ctypes|cuda-python|pycuda`` with the emulated driver on LD_LIBRARY_PATH,
+before anything loads another one. Prints one line where every result is that of the definition.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import os
 import sys
 
 import numpy as np
@@ -75,6 +77,45 @@ class CudaPython:
         self._call("cuMemcpyDtoH", array.ctypes.data, pointer, array.nbytes)
 
 
+def import_pycuda():
+    """Imports pycuda on the emulated driver, which has not all that pycuda can call."""
+    sys.setdlopenflags(os.RTLD_LAZY)
+    # A pycuda that was built where no driver is does not name the library that it needs.
+    ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
+    import pycuda.driver
+
+    return pycuda.driver
+
+
+class PyCuda:
+    """pycuda, which has a context stack and streams of its own."""
+
+    def __init__(self):
+        driver = import_pycuda()
+        driver.init()
+        self.driver, self.context = driver, driver.Device(0).retain_primary_context()
+        self.context.push()
+        self._stream, self._kept = driver.Stream(), []
+        self.stream = self._stream.handle
+        atexit.register(self.close)
+
+    def close(self):
+        del self._stream
+        self._kept.clear()
+        self.context.detach()
+
+    def allocate(self, nbytes):
+        self._kept.append(self.driver.mem_alloc(nbytes))
+        return int(self._kept[-1])
+
+    def upload(self, pointer, array):
+        self.driver.memcpy_htod(pointer, array)
+
+    def download(self, array, pointer):
+        self._stream.synchronize()
+        self.driver.memcpy_dtoh(array, pointer)
+
+
 class DeviceArray:
     """What pycuda's GPUArray, CuPy's arrays and torch's tensors say of themselves."""
 
@@ -88,7 +129,7 @@ class DeviceArray:
 
 
 def main(owner_name: str) -> None:
-    owner = {"ctypes": Ctypes, "cuda-python": CudaPython}[owner_name]()
+    owner = {"ctypes": Ctypes, "cuda-python": CudaPython, "pycuda": PyCuda}[owner_name]()
     emulated = ctypes.CDLL("libcuda.so.1")
     emulated.emulated_last_stream.restype = ctypes.c_void_p
     a, b = np.random.default_rng(0).normal(size=(2, 1, 6, 9, 21)).astype(np.float32)

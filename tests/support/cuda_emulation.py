@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cclseg.correlation_cuda import Correlation, plan_launch
 
@@ -31,6 +34,29 @@ def build(folder: Path, *flags: str) -> Path:
         check=True,
     )  # fmt: skip
     return library
+
+
+def run_sanitized(which: str, folder: Path) -> str:
+    """Runs emulated kernels under AddressSanitizer and UBSan; returns what the program says."""
+    found = [_compiler_file(name) for name in ("libasan.so", "libubsan.so")]
+    if not all(Path(path).is_absolute() for path in found):
+        pytest.skip("the compiler brings no sanitizer libraries")
+    environment = os.environ | {
+        "LD_PRELOAD": ":".join(found),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+    }
+    script = Path(__file__).with_name("sanitized_emulation.py")
+    answer = subprocess.run(
+        [sys.executable, script, which, folder],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def _compiler_file(name: str) -> str:
+    asked = ["g++", f"-print-file-name={name}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def has_compiler() -> bool:
@@ -59,7 +85,7 @@ def launch(library, what: Correlation, pointers, *, multiprocessors=2, backwards
     plan = plan_launch(what, multiprocessors=multiprocessors, pointers=pointers)
     status = library.cclseg_emulate(
         TYPES[what.map_type],
-        ctypes.byref(EmulatedLaunch(plan.radius, *plan.threads, plan.blocks, plan.shared_bytes)),
+        ctypes.byref(EmulatedLaunch(plan.radius, *plan.threads, plan.grid.x, plan.shared_bytes)),
         ctypes.create_string_buffer(plan.params, len(plan.params)),
         *(ctypes.c_void_p(pointer) for pointer in pointers),
         int(backwards),

@@ -27,12 +27,12 @@ def require_gstreamer():
             pytest.skip(f"GStreamer has no element {element}", allow_module_level=True)
 
 
-def until(condition):
+def until(condition, *, every_s=0.01):
     """Waits for something that another thread or process brings about."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def free_port(kind=socket.SOCK_STREAM):
@@ -45,15 +45,20 @@ def free_port(kind=socket.SOCK_STREAM):
 class Link:
     """A network cable to a namespace of its own, which can be cut."""
 
-    ours, theirs = "10.213.77.1", "10.213.77.2"
+    def __init__(self):
+        number = os.getpid()
+        self._name = f"ccl{number}"
+        net = f"10.{200 + number // 256 % 50}.{number % 256}"  # of this process alone
+        self.ours, self.theirs = f"{net}.1", f"{net}.2"
 
     def __enter__(self):
-        self._name = f"ccl{os.getpid()}"
+        if shutil.which("ip") is None:
+            pytest.skip("the program ip (iproute2) is not installed")
         holder = ["unshare", "--net", "sh", "-c", "echo ready && exec sleep 1000"]
         self._holder = subprocess.Popen(
             holder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        if self._holder.stdout.readline() != "ready\n" or shutil.which("ip") is None:
+        if self._holder.stdout.readline() != "ready\n":
             self.__exit__()
             pytest.skip("this machine lets us have no network namespace")
         self.within = ["nsenter", "--target", str(self._holder.pid), "--net"]
@@ -81,15 +86,19 @@ class Link:
         return subprocess.run(command, check=check, capture_output=True, text=True)
 
     def __exit__(self, *_):
-        self._holder.kill()  # the cable goes with the namespace
+        self._ip("link", "del", self._name, check=False)  # the namespace itself takes its time
+        self._holder.kill()
         self._holder.communicate()
 
 
 class RtspServer:
     """A real RTSP server on a port of its own, which may be killed, frozen and started again."""
 
-    def __init__(self, *, loss=0.0, address="127.0.0.1", within=()):
-        """Serves from an address, run by a command such as one that enters a namespace."""
+    def __init__(self, *, loss=0.0, address="127.0.0.1", within=(), folder=None, port=None):
+        """Serves from an address, run by a command such as one that enters a namespace.
+
+        With a folder it also takes streams, at ``taken_url``, and writes their pictures there.
+        """
         if (
             shutil.which(SYSTEM_PYTHON) is None
             or subprocess.run(
@@ -97,9 +106,11 @@ class RtspServer:
             ).returncode
         ):
             pytest.skip("the RTSP server (gir1.2-gst-rtsp-server-1.0, python3-gi) is not installed")
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"rtsp://{address}:{self.port}/live"
+        self.taken_url = f"rtsp://{address}:{self.port}/taken"
         self._command = [*within, SYSTEM_PYTHON, str(SERVER), address, str(self.port), str(loss)]
+        self._command += [str(folder)] if folder is not None else []
         self._process = None
 
     def start(self):

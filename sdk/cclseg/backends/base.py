@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from ..closing import Closing
 from ..errors import BackendError, InputError, SpecError
 from ..machine import read_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..frame import FloatArray
+    from ..gpu.network import DeviceNetwork
     from ..onnx_file import TensorInfo
     from ..spec import ModelSpec
 
@@ -31,6 +34,9 @@ class Backend(Closing, ABC):
         suffixes: Endings of the files it loads (".onnx").
         device: Where the network runs ("cpu").
         tiles_per_call: Number of tiles in one :meth:`infer` at which the library runs fastest.
+        calls_in_flight: Number of :meth:`submit` whose work overlaps.
+        on_gpu: The network as :class:`~cclseg.device_frames.DeviceFrames` drives it without the
+            host in between, None where it cannot be.
         spec: What the network says of itself.
     """
 
@@ -38,6 +44,8 @@ class Backend(Closing, ABC):
     suffixes: ClassVar[tuple[str, ...]]
     device: str = "cpu"
     tiles_per_call: int = 1
+    calls_in_flight: int = 1
+    on_gpu: DeviceNetwork | None = None
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -74,6 +82,31 @@ class Backend(Closing, ABC):
             SpecError: The shape of the logits is not what the spec promises.
             BackendError: The library failed.
         """
+        self._check_images(images)
+        return self._checked(self._infer(images), len(images))
+
+    def submit(self, images: FloatArray) -> Callable[[], FloatArray]:
+        """Starts the network on images, which may be reused at once.
+
+        Up to :attr:`calls_in_flight` calls run side by side where the library can; a further one
+        waits for the first.
+
+        Args:
+            images: As in :meth:`infer`.
+
+        Returns:
+            A function that waits for the logits and returns them, the caller's own. It raises what
+            :meth:`infer` does.
+
+        Raises:
+            InputError: The shape is not what the network takes.
+            BackendError: The library failed.
+        """
+        self._check_images(images)
+        collect, count = self._submit(images), len(images)
+        return lambda: self._checked(collect(), count)
+
+    def _check_images(self, images: FloatArray) -> None:
         spec = self.spec
         expected = (len(spec.bands), *spec.input_hw)
         if images.ndim != 4 or images.shape[1:] != expected:
@@ -81,14 +114,21 @@ class Backend(Closing, ABC):
                 f"the network '{spec.name}' got {images.shape}; expected (N, "
                 f"{', '.join(map(str, expected))}); let Segmenter cut the tiles"
             )
-        logits = self._infer(images)
-        promised = (len(images), spec.num_classes, *logits_hw(spec))
+
+    def _checked(self, logits: FloatArray, count: int) -> FloatArray:
+        spec = self.spec
+        promised = (count, spec.num_classes, *logits_hw(spec))
         if logits.shape != promised:
             raise SpecError(
                 f"the network '{spec.name}' gives {logits.shape}, its spec promises {promised} "
                 f"({spec.num_classes} classes, output stride {spec.output_stride}); correct it"
             )
         return logits
+
+    def _submit(self, images: FloatArray) -> Callable[[], FloatArray]:
+        """Starts the network on checked input; a library that cannot runs it at once."""
+        logits = np.array(self._infer(images))
+        return lambda: logits
 
     @abstractmethod
     def _infer(self, images: FloatArray) -> FloatArray:

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..built_engines import ENGINE_SUFFIXES
-from ..cuda_memory import CudaStream
 from ..engine_file import load_plan, read_here
 from ..engine_record import read_record
-from ..errors import BackendError, MissingDependencyError, SpecError
+from ..errors import BackendError, CudaError, MissingDependencyError, SpecError
+from ..gpu.device import Device
 from ..onnx_file import TensorInfo
 from ..tensorrt_library import find_module, import_library, missing
 from .base import Backend, check_interface, logits_hw
+from .buffer_sets import BufferSet, EngineAccess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from ..frame import FloatArray
     from ..spec import ModelSpec
+    from .buffer_sets import Call
 
 # Imported when an engine is opened: only its sidecar says which of the two it is for.
 if find_module("tensorrt") is None and find_module("tensorrt-rtx") is None:
@@ -30,13 +33,20 @@ if find_module("tensorrt") is None and find_module("tensorrt-rtx") is None:
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32"}
 _LAST_ERRORS = 3
+_SETS = 2  # one is computed while the other is copied
 
 
 class TensorRtBackend(Backend):
-    """An engine on the first NVIDIA device.
+    """An engine on an NVIDIA device: that of the caller's CUDA context, or the first one.
 
     Everything that its sidecar says is checked before the library gets the bytes. One call runs as
-    many tiles at once as the engine was built for.
+    many tiles at once as the engine was built for. Two calls may be on their way, so that one is
+    computed while the other is copied; from its second time on, a size of batch runs as a CUDA
+    graph where the engine allows it.
+
+    Attributes:
+        device_ms: The device's time for the call that was collected last, copies included; None
+            before the first one.
 
     Example:
         >>> with TensorRtBackend.open(Path("model.engine")) as backend:  # doctest: +SKIP
@@ -45,12 +55,15 @@ class TensorRtBackend(Backend):
 
     name = "tensorrt"
     suffixes: ClassVar[tuple[str, ...]] = ENGINE_SUFFIXES
-    device = "cuda:0"
+    device_ms: float | None = None
 
     def __init__(self, engine: _Engine, spec: ModelSpec) -> None:
         super().__init__(spec)
         self._engine: _Engine | None = engine
-        self.tiles_per_call = engine.most_tiles
+        self.device = f"cuda:{engine.device.index}"
+        self.tiles_per_call = engine.tiles_per_call
+        self.calls_in_flight = len(engine.sets)
+        self.on_gpu = engine
 
     @classmethod
     def open(
@@ -78,16 +91,27 @@ class TensorRtBackend(Backend):
         return cls(engine, spec)
 
     def _infer(self, images: FloatArray) -> FloatArray:
+        return self._submit(images)()
+
+    def _submit(self, images: FloatArray) -> Callable[[], FloatArray]:
         if self._engine is None:
             raise BackendError(f"the network '{self.spec.name}' is closed; open it again")
-        tiles = self._engine.most_tiles
+        device, tiles = self._engine.device, self.tiles_per_call
         groups = [images[first : first + tiles] for first in range(0, len(images), tiles)]
-        return np.concatenate([self._engine.run(group) for group in groups])
+        with device.current():
+            calls = [self._engine.start(group) for group in groups]
+
+        def collect() -> FloatArray:
+            logits = [call.settle() for call in calls]
+            self.device_ms = sum(call.device_ms or 0 for call in calls)
+            return logits[0] if len(logits) == 1 else np.concatenate(logits)
+
+        return collect
 
     def close(self) -> None:
         """Frees the engine and its device memory. May be called twice."""
         if self._engine is not None:
-            engine, self._engine = self._engine, None
+            engine, self._engine, self.on_gpu = self._engine, None, None
             engine.close()
 
 
@@ -106,30 +130,32 @@ class _Needs:
 
 
 class _Engine:
-    """A deserialised engine with its execution context and device memory."""
+    """A deserialised engine with its buffers on the device."""
 
     def __init__(
         self, path: Path, library: ModuleType, plan: bytes, spec: ModelSpec, needs: _Needs
     ) -> None:
-        self._name = spec.name
         self._errors: list[str] = []
+        self._turn = 0
         with contextlib.ExitStack() as undo:
-            self._stream = CudaStream()
-            undo.callback(self._stream.close)
-            with self._stream.current():
-                self._load(path, library, plan, needs)
-                inputs, outputs = _tensors(library, self._engine)
-                logits = check_interface(path, spec, inputs, outputs)
-                self._input, self._output = inputs[0].name, logits.name
-                # Of the only profile: smallest, usual and largest shape.
-                shapes = self._engine.get_tensor_profile_shape(self._input, 0)
-                self._fewest_tiles, self.most_tiles = int(shapes[0][0]), int(shapes[2][0])
-                self._tile_shape = (len(spec.bands), *spec.input_hw)
-                self._logits_shape = (spec.num_classes, *logits_hw(spec))
-                self._bind(outputs)
+            self.device = Device()
+            undo.callback(self.device.close)
+            with self.device.current():
+                engine = self._load(path, library, plan, needs)
+                self.access = self._access(path, library, engine, spec)
+                self.sets: tuple[BufferSet, ...] = ()
+                undo.callback(self._drop)
+                try:
+                    for _ in range(_SETS):
+                        self.sets += (BufferSet(self.access),)
+                except CudaError as error:
+                    raise BackendError(
+                        f"cannot reserve what {path} needs on the device: {error}; end other "
+                        "programs, or build it with a smaller --workspace or fewer tiles (--max)"
+                    ) from error
             undo.pop_all()
 
-    def _load(self, path: Path, library: ModuleType, plan: bytes, needs: _Needs) -> None:
+    def _load(self, path: Path, library: ModuleType, plan: bytes, needs: _Needs) -> Any:  # noqa: ANN401
         self._logger = _make_logger(library, self._errors)
         try:
             self._runtime: Any = library.Runtime(self._logger)
@@ -139,60 +165,61 @@ class _Engine:
         if needs.plugin is not None:
             self._runtime.get_plugin_registry().load_library(str(needs.plugin))
         self._runtime.engine_host_code_allowed = needs.host_code
-        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
+        engine: Any = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
             raise BackendError(
                 f"{library.__name__} {library.__version__} cannot load {path}: {self._said()}; "
                 "build it again: cclseg build"
             )
-        self._context: Any = self._engine.create_execution_context()
-        if self._context is None:
-            raise BackendError(
-                f"there is not enough device memory to run {path}: {self._said()}; end other "
-                "programs, or build it with a smaller --workspace or fewer tiles (--max)"
-            )
+        return engine
 
-    def _bind(self, outputs: list[TensorInfo]) -> None:
-        """Reserves device memory for the most tiles, of outputs that nobody reads, too."""
-        shape = (self.most_tiles, *self._tile_shape)
-        if not self._context.set_input_shape(self._input, shape):
-            raise BackendError(f"the engine of '{self._name}' does not take {shape}")
-        self._source = self._stream.allocate(4 * int(np.prod(shape)))
-        self._context.set_tensor_address(self._input, self._source)
-        for info in outputs:
-            elements = int(np.prod(tuple(self._context.get_tensor_shape(info.name))))
-            item_bytes = self._engine.get_tensor_bytes_per_component(info.name)
-            address = self._stream.allocate(elements * item_bytes)
-            self._context.set_tensor_address(info.name, address)
-            if info.name == self._output:
-                self._target = address
+    def _access(
+        self,
+        path: Path,
+        library: ModuleType,
+        engine: Any,  # noqa: ANN401
+        spec: ModelSpec,
+    ) -> EngineAccess:
+        inputs, outputs = _tensors(library, engine)
+        logits = check_interface(path, spec, inputs, outputs)
+        # Of the only profile: smallest, usual and largest shape.
+        shapes = engine.get_tensor_profile_shape(inputs[0].name, 0)
+        return EngineAccess(
+            name=spec.name,
+            engine=engine,
+            on_demand=library.ExecutionContextAllocationStrategy.USER_MANAGED,
+            device=self.device,
+            input=inputs[0].name,
+            output=logits.name,
+            outputs=tuple(info.name for info in outputs),
+            tile_shape=(len(spec.bands), *spec.input_hw),
+            logits_shape=(spec.num_classes, *logits_hw(spec)),
+            fewest_tiles=int(shapes[0][0]),
+            most_tiles=int(shapes[2][0]),
+            said=self._said,
+        )
 
-    def run(self, images: FloatArray) -> FloatArray:
-        """Computes the logits of up to ``most_tiles`` tiles and waits for them."""
-        asked = len(images)
-        if asked < self._fewest_tiles:  # an engine may be built for no fewer
-            more = images[-1:].repeat(self._fewest_tiles - asked, axis=0)
-            images = np.concatenate([images, more])
-        logits = np.empty((len(images), *self._logits_shape), np.float32)
-        with self._stream.current():
-            self._stream.upload(self._source, np.ascontiguousarray(images))
-            accepted = self._context.set_input_shape(self._input, images.shape)
-            if not accepted or not self._context.execute_async_v3(self._stream.handle):
-                raise BackendError(
-                    f"TensorRT failed in the network '{self._name}' on {images.shape}: "
-                    f"{self._said()}"
-                )
-            self._stream.download(self._target, logits)
-            self._stream.synchronize()
-        return logits[:asked]
+    @property
+    def tiles_per_call(self) -> int:
+        return self.access.most_tiles
+
+    def start(self, images: FloatArray) -> Call:
+        """Queues up to ``most_tiles`` tiles in the set whose turn it is."""
+        self._turn = (self._turn + 1) % len(self.sets)
+        return self.sets[self._turn].start(images)
 
     def close(self) -> None:
-        with self._stream.current():
-            # In this order: each holds on to the next.
-            self._context = None
-            self._engine = None
-            self._runtime = None
-        self._stream.close()
+        with self.device.current():
+            self._drop()
+        self.device.close()
+
+    def _drop(self) -> None:
+        # In this order: each holds on to the next.
+        with self.device.current():
+            for buffers in self.sets:
+                buffers.close()
+        self.access.engine = None
+        self._runtime = None
 
     def _said(self) -> str:
         return "; ".join(self._errors[-_LAST_ERRORS:]) or "it gave no reason"

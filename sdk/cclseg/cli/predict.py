@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -29,8 +29,7 @@ _SHOWN_FAILURES = 20
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
-    help="Folder, .png, .jpg, .mp4 or .jsonl (default: named after SOURCE, in this folder).",
+    help="Folder, .png, .jpg, .mp4, .jsonl, rtp://, rtsp:// or zmq: (default: named after SOURCE).",
 )
 @click.option("--overlay", is_flag=True, help="Write pictures with coloured classes, not masks.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
@@ -42,6 +41,18 @@ _SHOWN_FAILURES = 20
     type=click.Choice(["all", "latest", "drop-oldest"]),
     help="Frames that come too fast (default: all of files, the latest of cameras).",
 )
+@click.option(
+    "--temporal",
+    type=click.Choice(["off", "smooth"]),
+    default="off",
+    show_default=True,
+    help="Let each result of a moving camera take over what the last one said of the same ground.",
+)
+@click.option(
+    "--budget-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What a frame may take; the work is cut down to keep 99 of 100 within it.",
+)
 @json_option
 @click.pass_context
 def predict(
@@ -49,13 +60,15 @@ def predict(
     *,
     source: str,
     model: str,
-    out: Path | None,
+    out: str | None,
     overlay: bool,
     backend: str,
     threads: int | None,
     tile: int | None,
     overlap: float | None,
     policy: Policy | None,
+    temporal: Literal["off", "smooth"],
+    budget_ms: float | None,
     json_path: Path | None,
 ) -> None:
     """Segment the frames of SOURCE: images, a video, a camera or a stream.
@@ -65,7 +78,8 @@ def predict(
 
     The form of OUT says what is written: a folder holds one mask per frame (8-bit class ids, 255
     where there are no data), .png one mask, .mp4 a video with the classes laid over the frames,
-    .jsonl a line with the share of each class per frame.
+    .jsonl a line with the share of each class per frame; rtp:// and rtsp:// send the video to
+    another machine, zmq:tcp://127.0.0.1:PORT masks and figures to other processes.
     Frames of any size are cut into overlapping tiles. A frame that fails is named at the end, and
     the exit code is then 1; the others are done.
 
@@ -82,7 +96,13 @@ def predict(
         with _wrong_usage(ctx):
             sink = _sink_for(frames, out, overlay=overlay)
             segmenter = Segmenter(
-                model, backend=backend, threads=threads, tile=tile, overlap=overlap
+                model,
+                backend=backend,
+                threads=threads,
+                tile=tile,
+                overlap=overlap,
+                temporal=temporal,
+                budget_ms=budget_ms,
             )
         with segmenter, stop_on_signals() as stop, _progress(frames) as advance:
             summary = run_job(frames, segmenter, sink, policy=policy, progress=advance, stop=stop)
@@ -117,13 +137,13 @@ def _wrong_usage(ctx: click.Context) -> Iterator[None]:
         raise click.UsageError(str(error), ctx) from error
 
 
-def _sink_for(source: Source, out: Path | None, *, overlay: bool) -> Sink:
+def _sink_for(source: Source, out: str | None, *, overlay: bool) -> Sink:
     """Opens the sink that the options ask for, before a model is loaded or a frame read."""
     from ..sinks import open_sink
 
     if out is None:
-        out = _default_out(source, overlay=overlay)
-    if out.suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
+        out = str(_default_out(source, overlay=overlay))
+    if Path(out).suffix.lower() in (".png", ".jpg", ".jpeg") and source.total != 1:
         raise InputError(
             f"{out} holds one frame, the source gives {source.total or 'several'}; "
             "give a folder or an .mp4"
@@ -176,6 +196,9 @@ def _print_summary(summary: JobSummary, sink: Sink) -> None:
     click.echo(f"{summary.done} {noun}{ended} -> {sink.target}  ({encoder}{summary.fps:.1f} fps)")
     if summary.dropped:
         click.echo(f"dropped by the policy: {summary.dropped}")
+    if summary.levels.keys() - {"full"}:
+        counts = (f"{name} {count}" for name, count in summary.levels.items())
+        click.echo(f"frames by level: {', '.join(counts)}")
     if summary.age_ms is not None and summary.dropped:
         ages = (f"{name} {age:.0f}" for name, age in summary.age_ms.items())
         click.echo(f"ms from capture to result: {', '.join(ages)}")

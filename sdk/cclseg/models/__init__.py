@@ -8,6 +8,7 @@ from ..errors import InputError
 from ..suggest import did_you_mean
 
 DEFAULT_MODEL = "ccl-lite0"
+_SMALLER = {"ccl-lite0": "ccl-nano"}
 
 
 def bundled_models() -> dict[str, Path]:
@@ -19,6 +20,15 @@ def bundled_digests() -> frozenset[str]:
     """Returns the SHA-256 of the bundled models, as the package was released with them."""
     lines = (Path(__file__).parent / "SHA256SUMS").read_text().splitlines()
     return frozenset(line.split()[0] for line in lines)
+
+
+def smaller_model(model: str | Path) -> Path | None:
+    """Returns the file of a bundled model with the same classes that costs less, if there is one.
+
+    Args:
+        model: Name of a bundled model, or a path, which has none.
+    """
+    return bundled_models().get(_SMALLER.get(str(model), ""))
 
 
 def find_model(model: str | Path) -> Path:

@@ -23,11 +23,11 @@ class Sink(ABC):
     name.
 
     Attributes:
-        target: The file or folder that is written.
+        target: The file or folder that is written, or the address that is sent to.
         encoder: What encodes a video ("H.264 by x264enc"), known after its first frame.
     """
 
-    target: Path
+    target: Path | str
     encoder: str | None = None
 
     @abstractmethod

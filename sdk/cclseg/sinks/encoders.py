@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InputError, MissingDependencyError, SinkError
-from ..gdp import packed_frame, packed_start
-from ..gstreamer import Pipeline, has_element
+from ..gstreamer import elements_in, has_element
+from .picture_pipe import PicturePipe
 
 if TYPE_CHECKING:
     from ..frame import Image
@@ -34,10 +34,6 @@ _H264: dict[str, tuple[str, ...]] = {
     "openh264enc": ("video/x-raw,format=I420", "!", "openh264enc", "bitrate=8000000"),
 }
 _REQUIRED = ("gdpdepay", "videoconvert", "h264parse", "mp4mux")
-
-# The last frames are encoded when no more come.
-_FINISH_WITHIN_S = 60.0
-_LEAVE_AFTER_S = 2.0
 
 
 class Encoder(Protocol):
@@ -85,7 +81,7 @@ def open_encoder(path: Path, size_hw: tuple[int, int], *, fps: float, codec: Cod
     """
     element = _h264_element() if codec != "mpeg4" else None
     if element is not None:
-        return H264Encoder(path, size_hw, fps=fps, element=element)
+        return _h264_encoder(path, size_hw, fps=fps, element=element)
     return Mpeg4Encoder(path, size_hw, fps=fps)
 
 
@@ -110,69 +106,21 @@ def _h264_element() -> str | None:
     """Returns GStreamer's element that encodes H.264 on this machine, if there is one."""
     if not all(has_element(name) for name in _REQUIRED):
         return None
-    return next((name for name in _H264 if has_element(name)), None)
+    usable = (name for name, words in _H264.items() if all(map(has_element, elements_in(words))))
+    return next(usable, None)
 
 
-class H264Encoder:
-    """H.264 by a GStreamer child process, which gets the pictures with their times."""
-
-    def __init__(self, path: Path, size_hw: tuple[int, int], *, fps: float, element: str) -> None:
-        self.name = f"H.264 by {element}"
-        theirs, self._pictures = os.pipe()
-        # The child gets the open file, so that no part of a path is read as a pipeline.
-        target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        words = (
-            *("fdsrc", f"fd={theirs}", "!", "gdpdepay", "!", "videoconvert", "!"),
-            *(*_H264[element], "!", "h264parse", "!", "mp4mux", "!"),
-            *("fdsink", f"fd={target}", "sync=false"),
-        )
-        try:
-            self._pipeline = Pipeline(words, descriptors=[theirs, target])
-        except BaseException:
-            os.close(self._pictures)
-            raise
-        finally:
-            os.close(theirs)
-            os.close(target)
-        self._head = packed_start(size_hw, fps=fps)
-
-    def append(self, picture: Image, time_s: float) -> None:
-        """Appends a picture; see :class:`Encoder`."""
-        self._send(self._head + packed_frame(picture, round(time_s * 1e9)))
-        self._head = b""
-
-    def _send(self, data: bytes) -> None:
-        self._pipeline.said()
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._pictures, view) :]
-        except BrokenPipeError as error:
-            self._pipeline.wait(_LEAVE_AFTER_S)
-            raise SinkError(f"{self.name} failed: {self._reason()}") from error
-
-    def close(self) -> None:
-        """Completes the file; see :class:`Encoder`."""
-        if self._pictures < 0:
-            return
-        self._close_pipe()
-        status = self._pipeline.wait(_FINISH_WITHIN_S)
-        self._pipeline.end(patience_s=_LEAVE_AFTER_S)
-        if status != 0:
-            raise SinkError(f"{self.name} failed: {self._reason()}")
-
-    def abort(self) -> None:
-        """Ends the encoder; see :class:`Encoder`."""
-        if self._pictures >= 0:
-            self._close_pipe()
-            self._pipeline.end(patience_s=_LEAVE_AFTER_S)
-
-    def _close_pipe(self) -> None:
-        os.close(self._pictures)
-        self._pictures = -1
-
-    def _reason(self) -> str:
-        return self._pipeline.reason() or "the encoder has ended; the disk may be full"
+def _h264_encoder(path: Path, size_hw: tuple[int, int], *, fps: float, element: str) -> PicturePipe:
+    # The child gets the open file, so that no part of a path is read as a pipeline.
+    target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    words = (
+        *("!", *_H264[element], "!", "h264parse", "!", "mp4mux", "!"),
+        *("fdsink", f"fd={target}", "sync=false"),
+    )
+    try:
+        return PicturePipe(f"H.264 by {element}", words, size_hw, fps=fps, descriptors=[target])
+    finally:
+        os.close(target)
 
 
 class Mpeg4Encoder:

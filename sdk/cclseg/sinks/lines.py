@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import SinkError
 from ..files import make_folder
 from .base import Sink, check_not_input
+from .records import record_of
 
 if TYPE_CHECKING:
     from ..frame import Frame
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LinesSink(Sink):
-    """A ``.jsonl`` file with one line per frame: name, index, times, age, share of each class.
+    """A ``.jsonl`` file with one line per frame; see :func:`cclseg.sinks.records.record_of`.
 
     Every line is whole as soon as it stands in the file, which grows under its final name, so a
     program can follow it (``tail -f``) and a crash costs no line. What stood there before is
@@ -29,6 +30,8 @@ class LinesSink(Sink):
         ...     for out in segmenter.stream("rtsp://10.0.0.7/live"):
         ...         sink.write(out.frame, out)
     """
+
+    target: Path
 
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
@@ -42,17 +45,7 @@ class LinesSink(Sink):
         Raises:
             SinkError: The disk is full or the file cannot be written.
         """
-        line = json.dumps(
-            {
-                "frame": frame.name,
-                "index": frame.index,
-                "stream": frame.stream,
-                "timestamp_s": _rounded(frame.timestamp_s),
-                "age_ms": _rounded(result.age_ms),
-                "fractions": {name: _rounded(share) for name, share in result.fractions().items()},
-            },
-            ensure_ascii=False,
-        )
+        line = json.dumps(record_of(frame, result), ensure_ascii=False)
         try:
             self._append(frame, line.encode() + b"\n")
         except OSError as error:
@@ -82,7 +75,3 @@ class LinesSink(Sink):
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

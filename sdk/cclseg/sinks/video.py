@@ -8,12 +8,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..errors import InputError, MissingDependencyError, SinkError
 from ..files import make_folder
 from .base import Sink, check_not_input
 from .encoders import Encoder, check_codec, open_encoder
+from .pictures import even, fitted
 
 if TYPE_CHECKING:
     from ..frame import Frame, Image
@@ -45,6 +44,8 @@ class VideoSink(Sink):
         ...     sink.write(out.frame, out)
     """
 
+    target: Path
+
     def __init__(self, path: Path, *, fps: float | None, codec: Codec = "auto") -> None:
         check_codec(codec)
         make_folder(path.parent)
@@ -70,14 +71,14 @@ class VideoSink(Sink):
             self._open = self._opened(frame)
         picture = result.overlay(frame.image)
         if frame.size_hw != self._size_hw and frame.timestamp_s is not None:
-            picture = _fitted(picture, self._size_hw)
+            picture = fitted(picture, self._size_hw)
         elif frame.size_hw != self._size_hw:
             (height, width), (video_height, video_width) = frame.size_hw, self._size_hw
             raise InputError(
                 f"frame '{frame.name}' is {width} x {height}, the video {video_width} x "
                 f"{video_height}; write frames of different sizes into a folder"
             )
-        self._append(self._open, _even(picture), self._shown_s(frame))
+        self._append(self._open, even(picture), self._shown_s(frame))
 
     def _opened(self, frame: Frame) -> Encoder:
         self._size_hw = height, width = frame.size_hw
@@ -152,29 +153,6 @@ class VideoSink(Sink):
             self._open.abort()
             self._open = None
         self._temporary.unlink(missing_ok=True)
-
-
-def _fitted(picture: Image, size_hw: tuple[int, int]) -> Image:
-    """Scales a picture into the middle of a black one of another size; its shape stays."""
-    scale = min(size_hw[0] / picture.shape[0], size_hw[1] / picture.shape[1])
-    height, width = (
-        min(target, max(1, round(n * scale)))
-        for target, n in zip(size_hw, picture.shape, strict=False)
-    )
-    top, left = (size_hw[0] - height) // 2, (size_hw[1] - width) // 2
-    fitted = np.zeros((*size_hw, 3), np.uint8)
-    fitted[top : top + height, left : left + width] = cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA
-    )
-    return fitted
-
-
-def _even(picture: Image) -> Image:
-    """Repeats the last row or column of a picture of odd size."""
-    height, width = picture.shape[:2]
-    if height % 2 or width % 2:
-        return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return picture
 
 
 def _frames_in(path: Path) -> int:

@@ -97,7 +97,7 @@ def _open_live(
         )
     pipeline = pipeline_for(text)
     return LiveSource(
-        lambda: GstProcess(pipeline.words),
+        lambda: GstProcess(pipeline.words, pipeline.ranks),
         name=pipeline.name,
         ends=pipeline.ends,
         patience=patience,

@@ -10,15 +10,25 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult
 
 from ..errors import SourceError
 from ..gstreamer import has_element
-from .options import one_of, read_options, size, whole
+from ..stream_texts import location_of, one_of, size, split_text, whole, without_password
+
+# Best first: those of a Jetson, of NVIDIA's desktop cards, of Intel and AMD, of small boards.
+_HARDWARE_DECODERS = (
+    "nvv4l2decoder", "nvh264dec", "nvh265dec", "vah264dec", "vah265dec", "v4l2slh264dec",
+    "v4l2slh265dec", "v4l2h264dec", "v4l2h265dec",
+)  # fmt: skip
+# No decoder has a higher rank by itself: theirs are around GST_RANK_PRIMARY, 256.
+_FIRST_RANK = 1024
+
+_DECODER = {"decoder": one_of("auto", "software")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +39,14 @@ class GstPipeline:
         words: The words of the pipeline.
         name: Short name of the source, for results and messages; without user and password.
         ends: The pipeline may come to its natural end.
+        ranks: Ranks of decoders by their names; the highest that is there and takes the stream
+            decodes it.
     """
 
     words: tuple[str, ...]
     name: str
     ends: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 def pipeline_for(text: str) -> GstPipeline:
@@ -51,6 +64,9 @@ def pipeline_for(text: str) -> GstPipeline:
     ``gst:PIPELINE``                  any pipeline that ends in video
     ================================  ==========================================================
 
+    What is decoded takes decoder=auto|software too: by default the machine's hardware decodes, if
+    it has a decoder and that takes the stream.
+
     Raises:
         SourceError: A part of the text cannot be read.
     """
@@ -59,25 +75,26 @@ def pipeline_for(text: str) -> GstPipeline:
 
 
 def _rtsp(text: str) -> GstPipeline:
-    url, options = _split(text, {"latency_ms": whole, "transport": one_of("tcp", "udp")})
+    url, options = split_text(
+        text, {"latency_ms": whole, "transport": one_of("tcp", "udp")} | _DECODER
+    )
     host = _host(text, url)
-    # Percent signs stay: they are the user's own escapes.
-    location = quote(text.partition("#")[0], safe=":/?&=%@[],;+~-._")
     words = (
         "rtspsrc",
-        f"location={location}",
+        f"location={location_of(text)}",
         f"latency={options.get('latency_ms', 100)}",
         f"protocols={options.get('transport', 'tcp')}",
         "drop-on-latency=true",
         *_link("application/x-rtp,media=video"),  # never the sound
         *_link("decodebin"),
     )
-    return GstPipeline((*words, *_to_bgr()), name=host)
+    return GstPipeline((*words, *_to_bgr()), name=host, ranks=_ranks(options))
 
 
 def _rtp(text: str) -> GstPipeline:
-    url, options = _split(
-        text, {"codec": one_of("h264", "h265", "jpeg"), "payload": whole, "latency_ms": whole}
+    url, options = split_text(
+        text,
+        {"codec": one_of("h264", "h265", "jpeg"), "payload": whole, "latency_ms": whole} | _DECODER,
     )
     codec = options.get("codec", "h264").upper()
     caps = (
@@ -95,31 +112,33 @@ def _rtp(text: str) -> GstPipeline:
         "drop-on-latency=true",
         *_link("decodebin"),
     )
-    return GstPipeline((*words, *_to_bgr()), name=f"rtp_{port}")
+    return GstPipeline((*words, *_to_bgr()), name=f"rtp_{port}", ranks=_ranks(options))
 
 
 def _udp(text: str) -> GstPipeline:
-    url, _ = _split(text, {})
+    url, options = split_text(text, _DECODER)
     address, port = _address(text, url)
     words = ("udpsrc", f"address={address}", f"port={port}", *_link("decodebin"))
-    return GstPipeline((*words, *_to_bgr()), name=f"udp_{port}")
+    return GstPipeline((*words, *_to_bgr()), name=f"udp_{port}", ranks=_ranks(options))
 
 
 def _v4l2(text: str) -> GstPipeline:
     formats = {"raw": "video/x-raw", "jpeg": "image/jpeg", "h264": "video/x-h264"}
-    url, options = _split(text, {"size": size, "fps": whole, "format": one_of(*formats)})
+    url, options = split_text(
+        text, {"size": size, "fps": whole, "format": one_of(*formats)} | _DECODER
+    )
     device = f"/dev/video{url.netloc}" if url.netloc.isdecimal() else url.path
     if not re.fullmatch(r"/dev/[\w./:+-]+", device) or ".." in device:
         raise SourceError(f"{text}: '{url.netloc}{url.path}' is no camera; expected v4l2://0")
     words = ["v4l2src", f"device={device}"]
-    if options:
+    if options.keys() - _DECODER:
         words += _link(_caps(formats[options.get("format", "raw")], options))
     name = re.sub(r"\W+", "_", device.removeprefix("/dev/"))
-    return GstPipeline((*words, *_link("decodebin"), *_to_bgr()), name=name)
+    return GstPipeline((*words, *_link("decodebin"), *_to_bgr()), name=name, ranks=_ranks(options))
 
 
 def _csi(text: str) -> GstPipeline:
-    url, options = _split(text, {"size": size, "fps": whole, "flip": whole})
+    url, options = split_text(text, {"size": size, "fps": whole, "flip": whole})
     if not url.netloc.isdecimal() or options.get("flip", 0) > 7:
         raise SourceError(f"{text} is no CSI camera; expected csi://0, with flip= from 0 to 7")
     caps = _caps("video/x-raw(memory:NVMM)", {"size": (720, 1280), "fps": 30} | options)
@@ -158,22 +177,9 @@ _BUILDERS: dict[str, Callable[[str], GstPipeline]] = {
 LIVE_SCHEMES = frozenset(_BUILDERS)
 
 
-def _split(
-    text: str, readers: dict[str, Callable[[str], Any]]
-) -> tuple[SplitResult, dict[str, Any]]:
-    """Splits a text into its address and its options."""
-    address, _, options = text.partition("#")
-    try:
-        url = urlsplit(address)
-        _ = url.port  # raises for what is no port
-    except ValueError as error:
-        raise SourceError(f"{_without_password(text)} cannot be read: {error}") from error
-    return url, read_options(_without_password(text), options, readers)
-
-
 def _host(text: str, url: SplitResult) -> str:
     if not url.hostname:
-        raise SourceError(f"{_without_password(text)} names no host; expected {url.scheme}://HOST")
+        raise SourceError(f"{without_password(text)} names no host; expected {url.scheme}://HOST")
     return url.hostname
 
 
@@ -190,10 +196,6 @@ def _address(text: str, url: SplitResult) -> tuple[str, int]:
     return str(address), url.port
 
 
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", text)
-
-
 def _caps(media: str, options: dict[str, Any]) -> str:
     parts = [media]
     if "size" in options:
@@ -206,6 +208,12 @@ def _caps(media: str, options: dict[str, Any]) -> str:
 
 def _link(element: str) -> tuple[str, str]:
     return "!", element
+
+
+def _ranks(options: dict[str, Any]) -> dict[str, int]:
+    if options.get("decoder") == "software":
+        return dict.fromkeys(_HARDWARE_DECODERS, 0)
+    return {name: _FIRST_RANK - place for place, name in enumerate(_HARDWARE_DECODERS)}
 
 
 def _to_bgr() -> tuple[str, ...]:

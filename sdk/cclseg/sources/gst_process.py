@@ -6,12 +6,12 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import SourceError
 from ..gdp import GdpReader
-from ..gstreamer import Pipeline
+from ..gstreamer import Pipeline, missing_element
 from .live import DisconnectedError, EndOfStream
 
 if TYPE_CHECKING:
@@ -20,36 +20,27 @@ if TYPE_CHECKING:
 _PIPE_BYTES = 1 << 20
 _LEAVE_AFTER_S = 2.0
 
-_PACKAGES = {
-    "gdppay": "gstreamer1.0-plugins-bad",
-    "rtspsrc": "gstreamer1.0-plugins-good",
-    "udpsrc": "gstreamer1.0-plugins-good",
-    "v4l2src": "gstreamer1.0-plugins-good",
-    "rtpjitterbuffer": "gstreamer1.0-plugins-good",
-    "videoconvert": "gstreamer1.0-plugins-base",
-    "decodebin": "gstreamer1.0-plugins-base",
-    "nvarguscamerasrc": "nvidia-l4t-gstreamer (on a Jetson)",
-    "nvvidconv": "nvidia-l4t-gstreamer (on a Jetson)",
-}
-
 
 class GstProcess:
     """A running pipeline that ends in frames.
 
     Args:
         words: The pipeline up to its decoded frames, one argument each; no shell reads them.
+        ranks: See :class:`~cclseg.gstreamer.Pipeline`.
 
     Raises:
         MissingDependencyError: GStreamer is not installed.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], ranks: Mapping[str, int] | None = None) -> None:
         self._frames, theirs = os.pipe()
         try:
             with contextlib.suppress(OSError):  # a smaller pipe only costs more calls
                 fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             tail = ("!", "gdppay", "!", "fdsink", f"fd={theirs}", "sync=false")
-            self._pipeline = Pipeline((*words, *tail), descriptors=[theirs], dies_with_us=True)
+            self._pipeline = Pipeline(
+                (*words, *tail), descriptors=[theirs], dies_with_us=True, ranks=ranks
+            )
         except BaseException:
             os.close(self._frames)
             raise
@@ -85,9 +76,7 @@ class GstProcess:
         text = self._pipeline.said()
         missing = re.search(r'no element "([^"]+)"', text)
         if missing:
-            package = _PACKAGES.get(missing[1])
-            advice = f"apt install {package}" if package else "install the plug-in that brings it"
-            return SourceError(f"GStreamer has no element '{missing[1]}'; {advice}")
+            return SourceError(missing_element(missing[1]))
         wrong = re.search(r"erroneous pipeline: (.+)", text)
         if wrong:
             return SourceError(

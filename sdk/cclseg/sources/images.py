@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,18 @@ import numpy as np
 from ..errors import InputError, SourceError
 from ..frame import Frame, Image
 from ..image_files import IMAGE_SUFFIXES, RASTER_SUFFIXES, read_image
+from ..placement import Placement, read_placement
 from .base import OnFrameError, Source
+
+_log = logging.getLogger(__name__)
 
 
 class ImageFilesSource(Source):
     """Image files, one frame each, in the given order.
 
-    A file that cannot be read does not end the source where ``on_error`` is given.
+    A file that cannot be read does not end the source where ``on_error`` is given. Position,
+    camera and time come from EXIF and XMP; where these are damaged the frame goes without them,
+    and the first such file is logged.
 
     Example:
         >>> with open_source("flight_07") as source:  # doctest: +SKIP
@@ -31,6 +37,7 @@ class ImageFilesSource(Source):
         self.total = len(paths)
         self._paths = tuple(paths)
         self._names = _distinct_names(self._paths)
+        self._told_of_damage = False
 
     @classmethod
     def from_folder(cls, folder: Path) -> ImageFilesSource:
@@ -78,7 +85,24 @@ class ImageFilesSource(Source):
                     raise
                 on_error(path.name, error)
                 continue
-            yield Frame(image=image, index=index, name=name, path=path)
+            placement = self._placement(path, image)
+            yield Frame(
+                image=image,
+                index=index,
+                name=name,
+                path=path,
+                pose=placement.pose,
+                camera=placement.camera,
+                captured_at=placement.captured_at,
+            )
+
+    def _placement(self, path: Path, image: Image) -> Placement:
+        placement = read_placement(path, (image.shape[0], image.shape[1]))
+        if placement.damage:
+            level = logging.DEBUG if self._told_of_damage else logging.WARNING
+            _log.log(level, "%s: %s", path, "; ".join(placement.damage))
+            self._told_of_damage = True
+        return placement
 
 
 def _read_frame(path: Path) -> Image:

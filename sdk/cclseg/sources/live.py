@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from ..backoff import backoff_s
 from ..errors import SourceError
 from ..frame import Frame
 from .base import OnFrameError, Source
@@ -82,8 +83,7 @@ class Patience:
         lost_s: A stalled connection is given up when no frame came for this time.
         first_retry_s: Wait before the first attempt to connect again.
         longest_retry_s: Each further wait is twice as long, up to this one.
-        jitter: Share by which a wait is made longer or shorter at random, so that many devices do
-            not come back to a server at the same moment.
+        jitter: Share by which a wait is made longer or shorter at random.
         attempts: Connections in a row without a frame after which the source ends with the
             error; None for never.
     """
@@ -103,8 +103,13 @@ class Patience:
             failures: At least 1.
             chance: A random number in [0, 1).
         """
-        doubled_s = self.first_retry_s * 2.0 ** min(failures - 1, 32)
-        return min(doubled_s, self.longest_retry_s) * (1 + self.jitter * (2 * chance - 1))
+        return backoff_s(
+            failures,
+            chance,
+            first_s=self.first_retry_s,
+            longest_s=self.longest_retry_s,
+            jitter=self.jitter,
+        )
 
 
 class SourceClock:

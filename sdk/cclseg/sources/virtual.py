@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..frame import Frame
+from ..stream_texts import number, read_options, size, whole
 from ..virtual import SceneStyle, VirtualFlight
 from .base import OnFrameError, Source
-from .options import number, read_options, size, whole
 
 if TYPE_CHECKING:
     from ..virtual import VirtualFrame

@@ -170,6 +170,18 @@ class VirtualFlight:
         )
         return image, mask
 
+    def motion(self, index: int) -> Points:
+        """How the ground moves from one frame to the next.
+
+        Args:
+            index: 1 to ``frames`` - 1.
+
+        Returns:
+            (3, 3) homography from pixels (x, y) of that frame to those of the frame before.
+        """
+        before, now = (self._ground_of_pixel(self.poses[i]) for i in (index - 1, index))
+        return np.asarray(np.linalg.inv(before) @ now)
+
     @functools.cached_property
     def poses(self) -> tuple[Pose, ...]:
         """Of all frames: a loop at constant speed, with slow changes of height and attitude."""

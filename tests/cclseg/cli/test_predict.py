@@ -217,3 +217,35 @@ def test_masks_are_those_of_the_segmenter(predict, network, flight, tmp_path):
         for index, mask in enumerate(images_in(tmp_path / "flight_masks")):
             expected = segment(colour_patches((48, 64), seed=index)).mask
             np.testing.assert_array_equal(mask[:, :, 0], expected)
+
+
+class TestSteadyOutput:
+    def test_smoothing_is_asked_for_by_name(self, predict, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        ground = colour_patches((48, 120), patch=12)
+        (tmp_path / "pan").mkdir()
+        for index in range(6):
+            cv2.imwrite(str(tmp_path / f"pan/{index}.png"), ground[:, 3 * index : 3 * index + 64])
+        assert predict("pan", "-o", "off")[0] == 0
+        code, out, _ = predict("pan", "-o", "smooth", "--temporal", "smooth", "--json", "j.json")
+        assert code == 0
+        assert json.loads((tmp_path / "j.json").read_text())["stage_ms"]["temporal"] > 0
+        off, smooth = (images_in(tmp_path / name) for name in ("off", "smooth"))
+        np.testing.assert_array_equal(off[0], smooth[0])
+        assert any((a != b).any() for a, b in zip(off, smooth, strict=True))
+        assert "frames by level" not in out
+
+    def test_a_budget_tells_the_levels_of_the_frames(self, predict, flight, tmp_path):
+        code, out, _ = predict(flight, "--budget-ms", "0.001", "--json", "j.json")
+        levels = json.loads((tmp_path / "j.json").read_text())["levels"]
+        assert code == 0
+        assert sum(levels.values()) == 4
+        for name in levels.keys() - {"full"}:
+            assert f"{name} {levels[name]}" in out
+        assert [mask.shape for mask in images_in(tmp_path / "flight_masks")] == [(48, 64, 1)] * 4
+
+    @pytest.mark.parametrize(
+        "wrong", [("--temporal", "smoth"), ("--budget-ms", "0"), ("--budget-ms", "-3")]
+    )
+    def test_what_cannot_be_is_wrong_usage(self, predict, flight, wrong):
+        assert predict(flight, *wrong)[0] == 2

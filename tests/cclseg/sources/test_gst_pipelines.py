@@ -124,3 +124,22 @@ def test_a_jetson_brings_frames_out_of_its_own_memory(monkeypatch):
     monkeypatch.setattr(gst_pipelines, "has_element", lambda name: name == "nvvidconv")
     words = words_of("rtsp://host/a")
     assert words.index("nvvidconv") < words.index("videoconvert")
+
+
+class TestDecoders:
+    @pytest.mark.parametrize("text", ["rtsp://h/a", "rtp://:5000", "udp://:5000", "v4l2://0"])
+    def test_hardware_decodes_before_software_the_best_first(self, text):
+        ranks = pipeline_for(text).ranks
+        names = sorted(ranks, key=ranks.get, reverse=True)
+        assert names[0] == "nvv4l2decoder"
+        assert names.index("vah264dec") < names.index("v4l2h264dec")
+        assert min(ranks.values()) > 512  # GST_RANK_PRIMARY is 256
+
+    @pytest.mark.parametrize("text", ["rtsp://h/a", "rtp://:5000", "udp://:5000", "v4l2://0"])
+    def test_or_software_alone(self, text):
+        software = pipeline_for(f"{text}#decoder=software")
+        assert set(software.ranks.values()) == {0}
+        assert software.words == pipeline_for(text).words
+
+    def test_a_pipeline_of_the_user_s_chooses_for_itself(self):
+        assert not pipeline_for("gst:videotestsrc").ranks

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclseg.errors import InputError
-from cclseg.virtual import PALETTE, Pose, SceneStyle, VirtualFlight
+from cclseg.metrics import TemporalConsistency
+from cclseg.virtual import CLASS_NAMES, PALETTE, Pose, SceneStyle, VirtualFlight
 from cclseg.virtual.classes import ROAD
 
 CITY = SceneStyle(urban_density=1.0, road_pattern="grid")
@@ -177,3 +178,15 @@ def test_bad_arguments_are_refused_before_anything_is_rendered(arguments, messag
 def test_there_is_no_frame_beyond_the_last(flight):
     with pytest.raises(InputError, match="frame 12 of a flight of 12"):
         flight.frame(12)
+
+
+def test_motion_says_where_the_ground_was_in_the_frame_before(flight):
+    before, now = (flight.look(flight.poses[index])[1] for index in (1, 2))
+    steadiness = TemporalConsistency(len(CLASS_NAMES))
+    steadiness.update(now, before, flight.motion(2))
+    assert steadiness.counts.sum() > before.size / 2
+    # The masks sample borders half a pixel apart.
+    assert steadiness.flicker < 0.05
+    still = TemporalConsistency(len(CLASS_NAMES))
+    still.update(now, before, np.eye(3))
+    assert still.flicker > 3 * steadiness.flicker

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from contracts import BackendContract
 from engines import write_engine
-from networks import block_means
+from networks import block_means, colour_patches
 
 from cclseg.backends.choose import load_backend
 from cclseg.cuda_devices import read_cuda
-from cclseg.cuda_memory import CudaStream
-from cclseg.errors import BackendError, CudaError, EngineMismatchError, SpecError
+from cclseg.errors import BackendError, EngineMismatchError, SpecError
+from cclseg.gpu.device import Device
+from cclseg.segmenter import Segmenter
 
 TensorRtBackend = load_backend("tensorrt")
 driver = ctypes.CDLL("libcuda.so.1")
@@ -112,24 +113,81 @@ def test_the_driver_names_its_device():
     ]
 
 
-def test_memory_needs_a_current_context():
-    stream = CudaStream()
-    with pytest.raises(CudaError, match="invalid device context"):
-        stream.allocate(4)
-    stream.close()
-    stream.close()
+def images_of(count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 3, 32, 32)).astype(np.float32)
 
 
-def test_a_copy_beyond_its_memory_is_an_error():
-    stream = CudaStream()
-    with stream.current():
-        address = stream.allocate(16)
-        with pytest.raises(CudaError, match="illegal memory access"):
-            stream.upload(address, np.zeros(5, np.float32))
-    stream.close()
+def test_calls_overlap_and_come_back_in_any_order(tmp_path):
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        assert backend.calls_in_flight == 2
+        for turn in range(4):
+            some, more = images_of(4, turn), images_of(3, turn + 10)
+            first, second = backend.submit(some), backend.submit(more)
+            some_means, more_means = block_means(some), block_means(more)
+            some[:] = more[:] = 0  # the images may be reused at once
+            assert driver.emulated_pending() > 0
+            np.testing.assert_allclose(second(), more_means, atol=1e-5)
+            np.testing.assert_allclose(first(), some_means, atol=1e-5)
+
+
+def test_more_calls_than_buffers_wait_for_the_first(tmp_path):
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        inputs = [images_of(1 + seed % 4, seed) for seed in range(7)]
+        collects = [backend.submit(images) for images in inputs]
+        assert backend.device_ms is None
+        for images, collect in zip(inputs, collects, strict=True):
+            np.testing.assert_allclose(collect(), block_means(images), atol=1e-5)
+
+
+def test_the_device_s_time_is_between_two_events(tmp_path):
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        backend.infer(images_of(9))
+        assert backend.device_ms > 0
+
+
+def test_results_outlive_the_backend(tmp_path):
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        collect = backend.submit(images_of(2))
+    np.testing.assert_allclose(collect(), block_means(images_of(2)), atol=1e-5)
     assert driver.emulated_live() == 0
 
 
-def test_there_is_no_second_device():
-    with pytest.raises(CudaError, match="invalid device ordinal"):
-        CudaStream(1)
+def test_a_batch_is_a_graph_from_its_second_time_in_a_set_on(tmp_path):
+    with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+        before = driver.emulated_graph_launches()
+        for seed in range(3 * backend.calls_in_flight):
+            images = images_of(4, seed)
+            np.testing.assert_allclose(backend.infer(images), block_means(images), atol=1e-5)
+        assert driver.emulated_graph_launches() - before == 2 * backend.calls_in_flight
+
+
+def test_an_engine_that_makes_no_graphs_says_why_once(tmp_path, caplog):
+    driver.emulated_allow_captures(0)
+    try:
+        with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+            for count in (1, 4, 1, 4, 1, 4, 1, 4):
+                found = backend.infer(images_of(count))
+                np.testing.assert_allclose(found, block_means(images_of(count)), atol=1e-5)
+    finally:
+        driver.emulated_allow_captures(1)
+    warnings = [record.getMessage() for record in caplog.records if "graphs" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "cuStreamBeginCapture" in warnings[0]
+
+
+def test_the_context_of_the_caller_is_used(tmp_path):
+    with Device() as own, own.current():
+        live = driver.emulated_live()
+        with TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4))) as backend:
+            assert backend.infer(images_of(1)).any()
+        assert driver.emulated_live() == live
+    assert driver.emulated_live() == 0
+
+
+def test_a_stream_overlaps_the_calls_of_its_frames(tmp_path):
+    frames = [colour_patches((64, 96), seed=seed) for seed in range(9)]
+    with Segmenter.from_backend(TensorRtBackend.open(engine_for(tmp_path, (1, 1, 2)))) as segment:
+        alone = [segment(frame).mask for frame in frames]
+        with segment.stream(frames) as stream:
+            together = [out.mask for out in stream]
+    np.testing.assert_array_equal(together, alone)

@@ -9,7 +9,7 @@ extern "C" int cclseg_emulate(int type, const cclseg::Launch* launch,
   const cclseg::Kernel kernel =
       cclseg::find_kernel(static_cast<cclseg::MapType>(type), launch->radius);
   const bool met = emulation::run(
-      launch->blocks, {launch->threads_x, launch->threads_y, launch->threads_z},
+      {launch->blocks, 1, 1}, {launch->threads_x, launch->threads_y, launch->threads_z},
       static_cast<size_t>(launch->shared_bytes), backwards != 0,
       [=] { kernel(*params, a, b, out); });
   return met ? 0 : 1;

@@ -31,6 +31,12 @@ using std::fminf;
 
 inline int min(int a, int b) { return a < b ? a : b; }
 
+// Compile with -ffp-contract=off, or a product and a sum become one rounding.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+
 inline int __dp4a(int a, int b, int sum) {
   for (int k = 0; k < 4; ++k)
     sum += static_cast<int8_t>(a >> (8 * k)) * static_cast<int8_t>(b >> (8 * k));
@@ -111,7 +117,7 @@ inline bool run_block(std::vector<Fiber>& fibers, bool backwards) {
   return true;
 }
 
-inline bool run(int blocks, EmulatedIndex threads, size_t shared_bytes, bool backwards,
+inline bool run(EmulatedIndex grid, EmulatedIndex threads, size_t shared_bytes, bool backwards,
                 std::function<void()> kernel) {
   std::vector<Fiber> fibers(static_cast<size_t>(threads.x) * threads.y * threads.z);
   for (size_t i = 0; i < fibers.size(); ++i) {
@@ -121,12 +127,14 @@ inline bool run(int blocks, EmulatedIndex threads, size_t shared_bytes, bool bac
   }
   machine.kernel = std::move(kernel);
   blockDim = threads;
-  for (int block = 0; block < blocks; ++block) {
+  const long long plane = static_cast<long long>(grid.x) * grid.y, blocks = plane * grid.z;
+  for (long long block = 0; block < blocks; ++block) {
     const std::unique_ptr<void, void (*)(void*)> shared(std::aligned_alloc(16, shared_bytes),
                                                         std::free);
-    std::memset(shared.get(), 0xff, shared_bytes);
+    if (shared_bytes != 0) std::memset(shared.get(), 0xff, shared_bytes);
     machine.shared = shared.get();
-    blockIdx = {block, 0, 0};
+    blockIdx = {static_cast<int>(block % grid.x), static_cast<int>(block % plane / grid.x),
+                static_cast<int>(block / plane)};
     if (!run_block(fibers, backwards)) return false;
   }
   return true;

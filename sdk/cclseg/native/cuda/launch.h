@@ -98,7 +98,7 @@ inline const char* run(const CorrelationParams& params, MapType type, const Laun
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 #else
   static_cast<void>(stream);
-  const bool met = emulation::run(launch.blocks,
+  const bool met = emulation::run({launch.blocks, 1, 1},
                                   {launch.threads_x, launch.threads_y, launch.threads_z},
                                   static_cast<size_t>(launch.shared_bytes), false,
                                   [=] { kernel(params, a, b, out); });
