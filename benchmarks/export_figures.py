@@ -2,11 +2,15 @@
 
 Usage: python benchmarks/export_figures.py CHECKPOINT ... [--data DATA] [--auto] [-o FILE]
 
+A checkpoint of ``cclseg train --quantize`` is given with what it was trained from, and compared
+with that: QUANTIZED=ORIGIN.
+
 Every checkpoint goes through the whole of ``cclseg export``: INT8 files for ONNX Runtime, OpenVINO
 and TensorRT for RTX, each measured beside its origin on the test split. fp32 and INT8 files of one
 model are timed in turns, so their ratio holds on a busy machine; milliseconds and seconds do not.
 Engines are built where TensorRT for RTX is installed; that needs no GPU. Without checkpoints there
-is nothing to measure. A table in Markdown is written beside the result file.
+is nothing to measure. The result file, with a table in Markdown beside it, is written anew after
+each checkpoint, so that an interrupted run keeps what is done.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +26,7 @@ from typing import Any
 from _record import write_result
 
 from cclseg.errors import MissingDependencyError
-from cclseg.files import replacing
+from cclseg.files import write_bytes
 from cclseg_export.engine.build import build_engine
 from cclseg_export.engine.options import BuildOptions
 from cclseg_export.export import export_model
@@ -36,7 +41,7 @@ _TARGETS = {"onnxruntime": "cpu", "openvino": "openvino"}
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoints", nargs="*", type=Path)
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT[=REFERENCE]")
     parser.add_argument("--data", type=Path, default=_DATA, help="dataset folder")
     parser.add_argument("--auto", action="store_true", help="search layers to keep in float")
     parser.add_argument("--search-minutes", type=float, default=10)
@@ -54,16 +59,16 @@ def main() -> None:
         search_minutes=arguments.search_minutes,
         threads=arguments.threads,
     )
-    records = []
-    for checkpoint in arguments.checkpoints:
+    records: list[dict[str, Any]] = []
+    for words in arguments.checkpoints:
+        checkpoint, _, reference = words.partition("=")
+        asked = replace(options, reference=Path(reference) if reference else None)
         with TemporaryDirectory() as folder:
-            records.append(_record(checkpoint, Path(folder), options))
+            records.append(_record(Path(checkpoint), Path(folder), asked))
+        target = write_result("export_figures", {"models": records}, arguments.out)
+        write_bytes(target.with_suffix(".md"), "\n".join([*_table(records), ""]).encode())
         print(f"{checkpoint}: done")
-    target = write_result("export_figures", {"models": records}, arguments.out)
-    table = "\n".join(_table(records)) + "\n"
-    with replacing(target.with_suffix(".md")) as temporary:
-        temporary.write_text(table)
-    print(table, target, sep="\n")
+    print(target.with_suffix(".md").read_text(), target, sep="\n")
 
 
 def _record(checkpoint: Path, folder: Path, options: ExportOptions) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def _record(checkpoint: Path, folder: Path, options: ExportOptions) -> dict[str,
             engines[entry["precision"]] = _engine(path, folder / f"{entry['precision']}.onnx")
     return {
         "name": result.report["model"],
-        "checkpoint": checkpoint.name,
+        "checkpoint": f"{checkpoint.parent.name}/{checkpoint.name}",
         "checkpoint_bytes": checkpoint.stat().st_size,
         "parity": result.report,
         "engines": engines,
@@ -101,7 +106,7 @@ def _table(records: list[dict[str, Any]]) -> Iterator[str]:
     columns = [
         "model",
         "fp32 / INT8 file, MB",
-        "export, s",
+        "export (search), s",
         "backend",
         "mIoU fp32 → INT8",
         *(f"Δ {name}" for name in classes),
@@ -124,10 +129,13 @@ def _row(record: dict[str, Any], backend: str, target: str, classes: list[str]) 
     file = next(f for f in parity["files"] if f["precision"] == "int8" and f["target"] == target)
     figures = file["backends"][backend]
     engines = [record["engines"][precision] for precision in ("fp32", "int8")]
+    reference = parity["reference"]
     return [
-        record["name"],
+        f"{record['name']} ({record['checkpoint']} against {reference['file']})"
+        if reference
+        else record["name"],
         f"{original['bytes'] / 1e6:.2f} / {file['bytes'] / 1e6:.2f}",
-        f"{sum(parity['seconds'].values()):.0f}",
+        f"{sum(parity['seconds'].values()):.0f} ({parity['seconds'].get('search', 0):.0f})",
         backend,
         f"{figures['miou_reference']:.4f} → {figures['miou']:.4f}",
         *(_points(figures["iou_loss_points"][name]) for name in classes),

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper
 
 from cclseg.errors import InputError
 
-from .emulate import runnable_anywhere
-from .graph import GraphIndex, copy_of, input_name
+from .emulate import open_session
+from .graph import copy_of, input_name
 from .plan import calibrated_tensors
 from .thresholds import check_method, threshold
 
@@ -157,66 +156,6 @@ def calibrate(
     )
 
 
-def correct_bias(
-    model: onnx.ModelProto, quantized: onnx.ModelProto, tiles: Sequence[FloatArray]
-) -> onnx.ModelProto:
-    """Shifts the logits' bias by what quantisation adds to each class on average.
-
-    Rounding errors do not average out behind activations, so a quantised network favours some
-    classes slightly, and where two classes nearly tie, this decides (bias correction of
-    arXiv:1906.04721, applied to the last layer, with measured instead of assumed statistics).
-
-    Args:
-        model: The fp32 model; its logits come from a convolution with bias, perhaps resized.
-        quantized: What :func:`~cclseg_export.emit.emit` made of it, for any target.
-        tiles: Network inputs of the calibration, each (1, C, H, W) float32.
-
-    Returns:
-        A copy of ``model`` with another last bias, to be emitted with the same ranges. Where the
-        logits come from something else, this is said as a warning and the bias stays as it is.
-    """
-    corrected = copy_of(model)
-    head = _head(corrected)
-    if head is None:
-        logger.warning("no convolution with bias gives the logits: their bias is not corrected")
-        return corrected
-    before, after = (_mean_logits(m, tiles) for m in (model, quantized))
-    stored = next(t for t in corrected.graph.initializer if t.name == head.input[2])
-    bias = onnx.numpy_helper.to_array(stored) + (before - after)
-    stored.CopyFrom(onnx.numpy_helper.from_array(bias.astype(np.float32), stored.name))
-    logger.info("bias of the logits corrected by %s", np.round(before - after, 3).tolist())
-    return corrected
-
-
-def _head(model: onnx.ModelProto) -> onnx.NodeProto | None:
-    """Returns the convolution whose bias reaches the logits unchanged."""
-    index = GraphIndex(model)
-    node = index.producers.get(model.graph.output[0].name)
-    while node is not None and node.op_type in ("Resize", "Identity"):
-        node = index.producers.get(node.input[0])
-    if node is None or node.op_type != "Conv" or len(node.input) != 3:
-        return None
-    shared = len(index.consumers[node.input[2]]) > 1 or node.input[2] not in index.weights
-    return None if shared else node
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def _mean_logits(model: onnx.ModelProto, tiles: Sequence[FloatArray]) -> NDArray[np.float64]:
-    """Returns the mean logit of each class (K,) over all tiles."""
-    session = _session(runnable_anywhere(model))
-    name = input_name(model)
-    means = [session.run(None, {name: t})[0].mean(axis=(0, 2, 3)) for t in tiles]
-    mean: NDArray[np.float64] = np.mean(means, axis=0, dtype=np.float64)
-    return mean
-
-
 def _extremes(
     model: onnx.ModelProto, names: list[str], tiles: Sequence[FloatArray]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -230,7 +169,7 @@ def _extremes(
             measuring.graph.output.append(
                 helper.make_tensor_value_info(output, TensorProto.FLOAT, ())
             )
-    session = _session(measuring)
+    session = open_session(measuring)
     seen = np.array([session.run(None, {input_name(model): tile}) for tile in tiles], np.float64)
     lows, highs = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
     for name, low, high in zip(names, lows, highs, strict=True):
@@ -267,7 +206,7 @@ def _activations(
     showing.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
     )
-    session = _session(showing)
+    session = open_session(showing)
     for tile in tiles:
         yield session.run(None, {input_name(model): tile})
 

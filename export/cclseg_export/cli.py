@@ -37,7 +37,10 @@ def _read_spec(ctx: click.Context, option: click.Parameter, path: Path | None) -
     "--target", "targets", multiple=True, type=click.Choice(list(TARGETS)),
     help="What INT8 is for; repeatable (default: cpu). Implies --int8.",
 )  # fmt: skip
-@click.option("--fp16", is_flag=True, help="Write a file in 16 bits as well.")
+@click.option(
+    "--fp16", is_flag=True,
+    help="Write a file in 16 bits as well; INT8 for TensorRT then has 16 bits where it has not 8.",
+)  # fmt: skip
 @click.option(
     "--calib", "calibration", type=click.Path(path_type=Path),
     help="Real images to calibrate on: a folder of images, a dataset folder or a video.",
@@ -77,6 +80,10 @@ def _read_spec(ctx: click.Context, option: click.Parameter, path: Path | None) -
     "--spec", type=click.Path(path_type=Path), callback=_read_spec, metavar="FILE",
     help="JSON of a ModelSpec, for an ONNX file that does not describe itself.",
 )  # fmt: skip
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="CHECKPOINT",
+    help="Compare with this one, from which CHECKPOINT was trained on with --quantize.",
+)  # fmt: skip
 @click.option("--threads", type=int, help="Threads of the backends while measuring.")
 @click.option("--license", default="", help="SPDX identifier of the weights' licence.")
 @json_option
@@ -94,6 +101,9 @@ def export(
     CHECKPOINT is a .pt file of the trainer, or an ONNX segmentation network of another program.
     Every file is compared with its origin on labelled images, on every backend of this machine.
     One that costs a class more than the budget is called *.rejected, and the exit code is 1.
+
+    A checkpoint of 'cclseg train --quantize' is given with --reference ORIGIN: it is compared with
+    the network that it comes from, and must beat INT8 made from that one without training.
     """
     from .display import ExportDisplay, print_result
     from .export import export_model

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,7 +18,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cclseg.errors import InputError
 
-from .graph import GraphIndex, attribute, check_names, copy_of, drop_unused_weights
+from .graph import (
+    GraphIndex,
+    attribute,
+    check_names,
+    copy_of,
+    drop_unused_weights,
+    opset_of,
+)
+from .half import attach_half_function, halve
 from .operator import OP_TYPE, inline_function, name_plugin
 from .plan import Plan, activation_inputs, plan_quantization
 from .targets import TargetRules, rules_of
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OPSET_OF_HALF_STEPS = 19
 _LARGEST_BIAS = 2**30
 _SMALLEST_STEP = 1e-12
 
@@ -42,6 +51,7 @@ def emit(
     target: Target,
     keep_float: Iterable[str] = (),
     plugin: bool | None = None,
+    half: bool = False,
 ) -> onnx.ModelProto:
     """Writes a model with Q/DQ pairs as a target wants it.
 
@@ -52,32 +62,51 @@ def emit(
         keep_float: Names of nodes that stay in floating point.
         plugin: Whether a plug-in shall take the correlations (True) or standard operators take
             their place (False); None for what suits the target.
+        half: Compute in 16 bits what is not in 8, for GPUs; input and output stay 32-bit.
 
     Returns:
         The quantised model, checked, without the spec.
 
     Raises:
-        InputError: No such target or node, ranges of another model, or operators too new.
+        InputError: No such target or node, ranges of another model, operators too new, or 16 bits
+            for a CPU.
     """
     rules = rules_of(target, plugin=plugin)
     work = copy_of(model)
     check_names(work)
+    if half:
+        work = _ready_for_half(work, target, rules)
     _check_opset(work, target, rules)
     del work.metadata_props[:]
     plan = plan_quantization(work, rules, keep_float=keep_float)
-    _Writer(work, plan, ranges, rules).write()
+    _Writer(work, plan, ranges, rules, half=half).write()
     drop_unused_weights(work)
+    if half:
+        halve(work)
     if rules.correlation == "plugin":
         name_plugin(work)
     elif rules.correlation == "inlined":
-        work = inline_function(work)
+        work = inline_function(attach_half_function(work) if half else work)
     onnx.checker.check_model(work)
-    logger.info("%s: %d nodes and %d tensors quantised", target, len(plan.nodes), len(plan.pairs))
+    logger.debug("%s: %d nodes and %d tensors quantised", target, len(plan.nodes), len(plan.pairs))
     return work
 
 
+def _ready_for_half(model: onnx.ModelProto, target: str, rules: TargetRules) -> onnx.ModelProto:
+    """Returns the model in an operator set whose Q/DQ nodes take and give 16 bits."""
+    if rules.unsigned:
+        raise InputError(
+            f"the target '{target}' computes in 32 bits what is not in 8; a rest in 16 bits is for "
+            "tensorrt and tensorrt-rtx"
+        )
+    if opset_of(model) >= _OPSET_OF_HALF_STEPS:
+        return model
+    converted: onnx.ModelProto = onnx.version_converter.convert_version(model, _OPSET_OF_HALF_STEPS)
+    return converted
+
+
 def _check_opset(model: onnx.ModelProto, target: str, rules: TargetRules) -> None:
-    version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
+    version = opset_of(model)
     if version > rules.newest_opset:
         raise InputError(
             f"the model uses operator set {version}, the target '{target}' reads up to "
@@ -89,7 +118,7 @@ def _check_opset(model: onnx.ModelProto, target: str, rules: TargetRules) -> Non
 class _Steps:
     """How a tensor is written in 8 bits: ``value = (integer - zero) * step``."""
 
-    step: np.float32
+    step: np.float16 | np.float32
     zero: np.int8 | np.uint8
 
 
@@ -97,11 +126,18 @@ class _Writer:
     """Writes the pairs of a plan into a graph."""
 
     def __init__(
-        self, model: onnx.ModelProto, plan: Plan, ranges: Ranges, rules: TargetRules
+        self,
+        model: onnx.ModelProto,
+        plan: Plan,
+        ranges: Ranges,
+        rules: TargetRules,
+        *,
+        half: bool,
     ) -> None:
         self._graph = model.graph
         self._plan = plan
         self._rules = rules
+        self._real = np.float16 if half else np.float32
         self._index = GraphIndex(model)
         self._written: list[onnx.NodeProto] = []
         self._stored: dict[str, TensorProto] = {}
@@ -161,7 +197,7 @@ class _Writer:
             bias = self._index.array(names[2]).astype(np.float64)
             # A channel of tiny weights and a normal bias would overflow 32 bits.
             steps = np.maximum(steps, np.abs(bias) / (input_step * _LARGEST_BIAS))
-        stored_steps = steps.astype(np.float32)
+        stored_steps = self._stored_as(steps)
         spread = stored_steps.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
         integers = np.clip(np.rint(weights / spread), -127, 127).astype(np.int8)
         zeros = np.zeros(len(steps), np.int8)
@@ -199,7 +235,7 @@ class _Writer:
         self,
         name: str,
         integers: NDArray[np.signedinteger],
-        steps: NDArray[np.float32],
+        steps: NDArray[np.floating],
         zeros: NDArray[np.signedinteger],
         axis: int,
     ) -> str:
@@ -228,6 +264,13 @@ class _Writer:
             node.attribute.append(helper.make_attribute("axis", axis))
         self._written.append(node)
 
+    def _stored_as(self, steps: Any) -> Any:  # noqa: ANN401 - a number or an array of them
+        """Rounds steps to the type in which they are stored, before integers are chosen for them.
+
+        A step below the smallest number of that type becomes that number.
+        """
+        return np.maximum(steps, np.finfo(self._real).smallest_subnormal).astype(self._real)
+
     def _steps_of(self, name: str, ranges: Ranges) -> _Steps:
         low, high = ranges.limits(name)
         if not self._rules.unsigned:
@@ -236,7 +279,7 @@ class _Writer:
             largest = max(abs(low), abs(high))
             step = max(finest, (largest - finest) / 127) if low < 0 else largest / 127
             exact = name == ranges.input_name
-            return _Steps(np.float32(step if exact else largest / 127), np.int8(0))
+            return _Steps(self._stored_as(step if exact else largest / 127), np.int8(0))
         if low >= 0:
             return _Steps(np.float32(high / 255), np.uint8(0))
         if name == ranges.input_name:

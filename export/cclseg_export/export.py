@@ -17,32 +17,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cclseg.dataset import DatasetFolder, open_dataset
-from cclseg.errors import InputError
-from cclseg.evaluate import check_classes
 from cclseg.files import file_sha256, write_bytes, write_json
+from cclseg.segmenter import Segmenter
 
 from .calibrate import calibrate
 from .gallery import Gallery
-from .gate import STAND_INS, Gate, ModelFile, Verdict, installed_backends
+from .gate import Gate, Verdict
 from .half import to_half
-from .int8 import Int8Writer, LayerChoice, LayerSearch, runnable_here
-from .origin import Origin, load_origin
+from .int8 import Int8Writer, saved_file
+from .layer_search import SEARCH_OVERLAP, LayerChoice, LayerSearch
+from .material import Material, checked_material
+from .origin import Origin, load_origin, load_reference
 from .parity_page import parity_page
 from .parity_report import parity_report, parity_summary
+from .rival import beaten_by, has_rival, write_rival
 from .staging import publish, staging_folder
-from .tiles import CalibrationSet, calibration_tiles
 from .to_onnx import attach_spec, save_model
 
 if TYPE_CHECKING:
     import onnx
 
     from cclseg.frame import FloatArray
-    from cclseg.spec import ModelSpec
 
     from .options import ExportOptions
     from .parity import Compared
     from .targets import Target
+    from .tiles import CalibrationSet
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def export_model(
         SinkError: The files cannot be written.
     """
     origin = load_origin(source, spec=options.spec, license=options.license)
-    job = _Job(origin, options, _checked_material(origin.spec, options), on_progress)
+    reference = load_reference(options.reference, origin) if options.reference else None
+    job = _Job(origin, reference, options, checked_material(origin.spec, options), on_progress)
     with staging_folder(out) as staging:
         job.write_float(staging)
         if job.material.calibration:
@@ -103,66 +104,29 @@ def export_model(
     return ExportResult(files, report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """What INT8 is calibrated on and files are measured on, checked before any work is done."""
-
-    calibration: CalibrationSet | None
-    dataset: DatasetFolder | None
-
-
-def _checked_material(spec: ModelSpec, options: ExportOptions) -> _Material:
-    if options.int8 and options.calibration is None:
-        raise InputError(
-            "INT8 needs real images to calibrate on; give --calib FOLDER (a folder of images or a "
-            "dataset folder)"
-        )
-    calibration = dataset = None
-    if options.int8 and options.calibration:
-        calibration = calibration_tiles(options.calibration, spec)
-    labelled = options.data or (options.calibration if options.int8 else None)
-    if labelled:
-        dataset = _checked_dataset(labelled, spec, options)
-    return _Material(calibration, dataset)
-
-
-def _checked_dataset(folder: Path, spec: ModelSpec, options: ExportOptions) -> DatasetFolder:
-    if options.data is None and not (folder / "masks").is_dir():
-        raise InputError(
-            f"{folder} has no labels; INT8 is measured on labelled images before it is handed "
-            "over: give a dataset folder with --data FOLDER"
-        )
-    dataset = open_dataset(folder)
-    check_classes(spec, dataset)
-    splits = (options.split, options.search_split) if options.auto else (options.split,)
-    bands = dataset.check(splits)
-    if bands != len(spec.bands):
-        raise InputError(
-            f"the images of {folder} have {bands} bands, the model takes {len(spec.bands)} "
-            f"({', '.join(spec.bands)}); measure on images of the same kind"
-        )
-    return dataset
-
-
 @dataclass(slots=True)
 class _Job:
     """One export, step by step.
 
     Attributes:
         origin: Where the files come from.
+        reference: What they are compared with, None for the origin.
         options: What was asked for.
         material: What it calibrates and measures with.
         on_progress: Sees how far the job is.
         models: What the files hold, by file name; the fp32 one first.
         verdicts: One per file, in the same order.
+        rival: What a network trained with quantisation has to beat; not handed over.
     """
 
     origin: Origin
+    reference: Origin | None
     options: ExportOptions
-    material: _Material
+    material: Material
     on_progress: Progress
     models: dict[str, onnx.ModelProto] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
+    rival: Verdict | None = None
     choice: LayerChoice | None = None
     gallery: Gallery | None = None
     conversion_error: float | None = None
@@ -191,7 +155,7 @@ class _Job:
                 method=options.method,
                 percentile=options.percentile,
             )
-        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration.tiles)
+        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration.tiles, half=options.fp16)
         kept = options.keep_float
         if options.auto:
             with self._step("search"):
@@ -202,6 +166,11 @@ class _Job:
                 model = writer.write(target, kept)
                 path = staging / f"{self.origin.spec.name}.{_infix(target)}int8.onnx"
                 self._add(path, model, precision="int8", target=target, kept_float=kept)
+        if has_rival(self.origin, self.reference):
+            assert self.reference is not None, "there is no rival without a reference"
+            with self._step("rival"):
+                file = write_rival(self.reference, calibration, options, kept=kept, folder=staging)
+            self.rival = Verdict(file)
 
     def judge(self) -> None:
         """Measures every file beside its origin."""
@@ -220,11 +189,23 @@ class _Job:
             budget_points=self.options.budget_points,
             threads=self.options.threads,
         )
+        judged_against = self.reference or self.origin
         with (
             self._step("measure"),
-            self.origin.open_reference(threads=self.options.threads) as reference,
+            judged_against.open_reference(threads=self.options.threads) as reference,
         ):
-            self.verdicts = gate.judge(reference, files, on_image=self._on_image)
+            rivals = [self.rival.file] if self.rival else []
+            verdicts = gate.judge(reference, [*files, *rivals], on_image=self._on_image)
+        self.verdicts = verdicts[: len(files)]
+        if self.rival:
+            self.rival = verdicts[-1]
+            self._reject_the_beaten(self.rival)
+
+    def _reject_the_beaten(self, rival: Verdict) -> None:
+        assert self.reference is not None, "there is no rival without a reference"
+        for verdict in self.verdicts:
+            if verdict.file.precision == "int8" and not verdict.rejected:
+                verdict.rejected = beaten_by(verdict, rival, self.reference)
 
     def finish(self, staging: Path) -> dict[str, Any]:
         """Writes the reports, and into each model file what was measured on it."""
@@ -235,7 +216,9 @@ class _Job:
             calibration=self.material.calibration,
             dataset=self.material.dataset,
             choice=self.choice,
+            reference=self.reference,
             verdicts=self.verdicts,
+            rival=self.rival,
             seconds=self.seconds,
         )
         for verdict, entry, model in zip(
@@ -268,8 +251,8 @@ class _Job:
         assert self.material.dataset is not None, "INT8 always comes with labelled images"
         search = LayerSearch(
             writer=writer,
-            target=options.targets[0],
-            backends=installed_backends(options.targets[0]),
+            open_reference=self._open_search_reference,
+            targets=options.targets,
             dataset=self.material.dataset,
             split=options.search_split,
             budget_points=options.budget_points,
@@ -278,6 +261,14 @@ class _Job:
             on_progress=self.on_progress,
         )
         return search.run(always=options.keep_float, seconds=60 * options.search_minutes)
+
+    def _open_search_reference(self) -> Segmenter:
+        """Opens what a search compares with: the fp32 file does what the origin does, faster."""
+        threads = self.options.threads
+        if self.reference:
+            return self.reference.open_reference(threads=threads, overlap=SEARCH_OVERLAP)
+        path = self.verdicts[0].file.path
+        return Segmenter(path, backend="onnxruntime", overlap=SEARCH_OVERLAP, threads=threads)
 
     def _add(
         self,
@@ -288,14 +279,7 @@ class _Job:
         target: Target = "cpu",
         kept_float: tuple[str, ...] = (),
     ) -> None:
-        save_model(model, path)
-        stand_in = None
-        if target in STAND_INS:
-            stand_in = path.with_suffix(".stand-in.onnx")
-            save_model(runnable_here(model, target), stand_in)
-        file = ModelFile(
-            path=path, precision=precision, target=target, kept_float=kept_float, stand_in=stand_in
-        )
+        file = saved_file(path, model, precision=precision, target=target, kept_float=kept_float)
         self.models[path.name] = model
         self.verdicts.append(Verdict(file))
 

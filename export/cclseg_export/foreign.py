@@ -15,6 +15,7 @@ from cclseg.backends.base import check_interface
 from cclseg.errors import BackendError
 from cclseg.onnx_file import load_onnx, spec_of
 
+from .graph import opset_of
 from .operator import DOMAIN, OP_TYPE, attach_function
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _keep_output(model: onnx.ModelProto, name: str) -> None:
 
 def _converted(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     """Brings the standard operators into the versions that all targets read."""
-    version = next(e.version for e in model.opset_import if e.domain in _STANDARD_DOMAINS)
+    version = opset_of(model)
     wanted = min(max(version, OLDEST_OPSET), NEWEST_OPSET)
     if wanted == version:
         return model

@@ -76,6 +76,11 @@ def check_names(model: onnx.ModelProto) -> None:
         seen.add(node.name)
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Returns the version of the standard operators that a model imports."""
+    return int(next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx")))
+
+
 def input_name(model: onnx.ModelProto) -> str:
     """Returns the name of the images: the first input that is no stored tensor."""
     stored = {tensor.name for tensor in model.graph.initializer}

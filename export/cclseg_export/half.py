@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cclseg.errors import InputError
 
 from .graph import GraphIndex, copy_of, drop_unused_weights
-from .operator import attach_function, correlation_nodes, remove_function
+from .operator import OP_TYPE, attach_function, correlation_nodes, remove_function
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _ALWAYS_FLOAT = frozenset({("Resize", 1), ("Resize", 2)})
 """Operators and positions of inputs that ONNX defines for 32 bits alone."""
+
+_TYPES = frozenset({("Cast", "to"), (OP_TYPE, "out_dtype")})
+"""Operators and attributes that name the type of what they give."""
 
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = float(np.finfo(np.float16).tiny)
@@ -44,22 +47,36 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
         raise InputError("the model is quantised; 16-bit files are made from the fp32 model")
-    work = remove_function(copy_of(model))
+    work = copy_of(model)
     del work.metadata_props[:]
-    del work.graph.value_info[:]
-    index = GraphIndex(work)
-    for node in work.graph.node:
-        if not index.maps.isdisjoint(node.input):
-            _take_half(node, index)
-    _keep_interface(work)
-    drop_unused_weights(work)
-    inputs = dict.fromkeys(name for node in correlation_nodes(work) for name in node.input)
-    work.graph.value_info.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT16, None) for name in inputs
-    )
-    attach_function(work)
+    halve(work)
+    attach_half_function(work)
     onnx.checker.check_model(work, full_check=True)
     return work
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Lets a model compute in 16 bits what is not in 8, in place; bodies of functions go.
+
+    The steps of Q/DQ nodes must have 16 bits already: integers are chosen for them.
+    """
+    remove_function(model)
+    del model.graph.value_info[:]
+    index = GraphIndex(model)
+    for node in model.graph.node:
+        if not index.maps.isdisjoint(node.input):
+            _take_half(node, index)
+    _keep_interface(model)
+    drop_unused_weights(model)
+
+
+def attach_half_function(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Gives correlations of 16-bit maps their body, in place, and returns the model."""
+    inputs = dict.fromkeys(name for node in correlation_nodes(model) for name in node.input)
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT16, None) for name in inputs
+    )
+    return attach_function(model)
 
 
 def _take_half(node: onnx.NodeProto, index: GraphIndex) -> None:
@@ -74,10 +91,9 @@ def _take_half(node: onnx.NodeProto, index: GraphIndex) -> None:
                 index.graph.initializer.append(numpy_helper.from_array(_halved(index, name), half))
                 index.weights[half] = index.graph.initializer[-1]
             node.input[position] = half
-    if node.op_type == "Cast":
-        for entry in node.attribute:
-            if entry.name == "to" and entry.i == TensorProto.FLOAT:
-                entry.i = TensorProto.FLOAT16
+    for entry in node.attribute:
+        if (node.op_type, entry.name) in _TYPES and entry.i == TensorProto.FLOAT:
+            entry.i = TensorProto.FLOAT16
 
 
 def _halved(index: GraphIndex, name: str) -> NDArray[np.float16]:

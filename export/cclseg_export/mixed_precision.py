@@ -1,18 +1,23 @@
 """Finds the smallest set of layers that must stay in floating point for a budget to hold.
 
-Layers come ranked by what they cost (``sensitivity``). Keeping more of them never makes the file
-much worse, so the number of costliest layers to keep is found by doubling and bisecting; from that
-set, layers are then given back one by one, the cheapest first, while the budget still holds.
+Layers come ranked by what they cost (``sensitivity``), and a trial is dear. So the search begins
+with none of them in floating point, foretells from that loss how many of the costliest it takes
+until the budget holds, and then gives layers back, in halves and halves of halves, the cheapest
+first. A layer that cannot be given back has the failed trial as the reason why it stays.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+_AIM = 0.7
+"""Share of the budget that is aimed at: a set that passes at once saves a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,8 @@ class Trial:
 
     Attributes:
         kept: Nodes in floating point.
-        loss_points: Largest IoU that any class is likely to lose on any backend, in points.
+        loss_points: Largest IoU that any class is likely to lose on any backend, in points. Where
+            that of one backend is over the budget, the others may not have been asked.
         place: Where that is ("water on openvino").
         passes: Whether that loss is within the budget.
     """
@@ -40,11 +46,13 @@ class SearchResult:
         trials: All that was measured, in order.
         best: The smallest mixture that passes; where none does, the one that loses least.
         complete: False where the time ran out before the search came to its end.
+        needed: For nodes of ``best`` that were tried in 8 bits, the trial which that failed.
     """
 
     trials: tuple[Trial, ...]
     best: Trial
     complete: bool
+    needed: Mapping[str, Trial] = field(default_factory=dict)
 
 
 class _TimeIsUpError(Exception):
@@ -58,22 +66,25 @@ class _Search:
         self,
         measure: Callable[[tuple[str, ...]], Trial],
         *,
+        always: tuple[str, ...],
         seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._measure = measure
+        self._always = always
         self._clock = clock
         self._stop = clock() + seconds
         self.trials: dict[frozenset[str], Trial] = {}
+        self.needed: dict[str, Trial] = {}
 
-    def passes(self, kept: tuple[str, ...]) -> bool:
+    def try_with(self, kept: Sequence[str]) -> Trial:
         """Measures a mixture unless it was before. The first one is measured in any case."""
         key = frozenset(kept)
         if key not in self.trials:
             if self.trials and self._clock() >= self._stop:
                 raise _TimeIsUpError
-            self.trials[key] = self._measure(kept)
-        return self.trials[key].passes
+            self.trials[key] = self._measure((*self._always, *kept))
+        return self.trials[key]
 
     def result(self, *, complete: bool) -> SearchResult:
         trials = tuple(self.trials.values())
@@ -83,26 +94,27 @@ class _Search:
             if passing
             else min(trials, key=lambda trial: trial.loss_points)
         )
-        return SearchResult(trials, best, complete)
+        needed = {node: trial for node, trial in self.needed.items() if node in best.kept}
+        return SearchResult(trials, best, complete, needed)
 
 
 def smallest_float_set(
-    ranked: Sequence[str],
+    shares: Mapping[str, float],
     measure: Callable[[tuple[str, ...]], Trial],
     *,
     always: tuple[str, ...] = (),
-    first_guess: int = 1,
+    budget_points: float,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
     """Searches for the smallest set of nodes whose floating point brings a file into its budget.
 
     Args:
-        ranked: Nodes that may stay in floating point, the costliest first.
+        shares: Nodes that may stay in floating point, the costliest first, with the share of the
+            error that each of them adds.
         measure: Makes and measures the file that keeps these nodes in floating point.
         always: Nodes that stay in floating point in any case.
-        first_guess: Number of the costliest nodes that is tried after none of them: one that is
-            likely enough brings a set that passes early, in case the time is short.
+        budget_points: The loss that ``measure`` lets pass, in points.
         seconds: No further trial is begun after this time.
         clock: Seconds that only grow.
 
@@ -110,40 +122,68 @@ def smallest_float_set(
         What was tried and the best of it. A set that passes is minimal where the search is
         complete: giving back any one of its nodes would break the budget.
     """
-    ranked = [node for node in ranked if node not in always]
-    search = _Search(measure, seconds=seconds, clock=clock)
+    shares = {node: share for node, share in shares.items() if node not in always}
+    search = _Search(measure, always=always, seconds=seconds, clock=clock)
     try:
-        count = _fewest_of_the_costliest(
-            len(ranked), first_guess, lambda n: search.passes((*always, *ranked[:n]))
-        )
-        if count is not None:
-            _give_back(ranked[:count], lambda kept: search.passes((*always, *kept)))
+        kept = _enough_of_the_costliest(search, shares, budget_points)
+        if kept:
+            _give_back(search, kept, kept)
     except _TimeIsUpError:
         return search.result(complete=False)
     return search.result(complete=True)
 
 
-def _fewest_of_the_costliest(
-    most: int, first_guess: int, passes: Callable[[int], bool]
-) -> int | None:
-    """Returns the least count that passes if passing is monotonic; None where not even all do."""
-    failing, passing = -1, 0
-    while not passes(passing):
-        if passing == most:
+def _enough_of_the_costliest(
+    search: _Search, shares: Mapping[str, float], budget_points: float
+) -> list[str] | None:
+    """Returns so many of the first nodes that they pass; None where not even all of them do."""
+    ranked = list(shares)
+    # Entry n: the error that is left with the first n in floating point.
+    remaining = list(accumulate([*shares.values(), 0.0][::-1]))[::-1]
+    count = 0
+    while not (trial := search.try_with(ranked[:count])).passes:
+        if count == len(ranked):
             return None
-        failing, passing = passing, min(most, max(1, first_guess, 2 * passing))
-    while passing - failing > 1:
-        middle = (failing + passing) // 2
-        if passes(middle):
-            passing = middle
-        else:
-            failing = middle
-    return passing
+        wanted = budget_points / trial.loss_points if budget_points > 0 else 0.0
+        foretold = _foretold(remaining, count, wanted)
+        count = min(len(ranked), max(1, 2 * count, foretold))
+    return ranked[:count]
 
 
-def _give_back(kept: list[str], passes: Callable[[tuple[str, ...]], bool]) -> None:
-    """Quantises nodes again, one by one, as long as the budget holds."""
-    for node in reversed(kept[:]):
-        fewer = [other for other in kept if other != node]
-        if passes(tuple(fewer)):
-            kept = fewer
+def _foretold(remaining: Sequence[float], count: int, wanted: float) -> int:
+    """Foretells how many nodes must stay in floating point for a share of the loss to be left.
+
+    What flips a pixel is the amplitude of the error, so the loss goes with the root of its power.
+
+    Args:
+        remaining: Error power that is left with so many of the costliest nodes in floating point.
+        count: How many were.
+        wanted: Share of the loss that may be left.
+    """
+    power = remaining[count] * (_AIM * wanted) ** 2
+    return next(n for n, left in enumerate(remaining) if left <= power or n + 1 == len(remaining))
+
+
+def _give_back(search: _Search, kept: list[str], group: list[str]) -> list[str]:
+    """Quantises the nodes of a group again, as many of them as the budget bears.
+
+    Where it does not bear all of them, the cheaper half is tried, then the other one.
+
+    Args:
+        search: Measures.
+        kept: Nodes in floating point, with which the budget holds.
+        group: Those of them to give back, the costliest first.
+
+    Returns:
+        What is left of ``kept``.
+    """
+    fewer = [node for node in kept if node not in group]
+    trial = search.try_with(fewer)
+    if trial.passes:
+        return fewer
+    if len(group) == 1:
+        search.needed[group[0]] = trial
+        return kept
+    middle = len(group) // 2
+    kept = _give_back(search, kept, group[middle:])
+    return _give_back(search, kept, group[:middle])

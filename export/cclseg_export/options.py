@@ -21,7 +21,8 @@ class ExportOptions:
     Attributes:
         int8: Write INT8 files.
         targets: What INT8 files are written for.
-        fp16: Write a file with 16-bit weights and maps as well.
+        fp16: Write a file with 16-bit weights and maps as well; INT8 files for TensorRT compute in
+            16 bits what is not in 8.
         calibration: Folder of images, dataset folder or video to calibrate on.
         data: Dataset folder to measure accuracy on; None takes ``calibration``.
         split: Split to measure on.
@@ -33,6 +34,8 @@ class ExportOptions:
         search_minutes: Time for that search.
         search_split: Split that the search may look at.
         keep_operator: Leave each correlation one node for compiled kernels and plug-ins.
+        reference: Checkpoint or foreign file that files are compared with and that the budget
+            counts against; None for the origin itself.
         spec: Description of a foreign file that has none.
         threads: Threads of the backends while measuring.
         license: SPDX identifier of the weights' licence, noted in the files.
@@ -52,6 +55,7 @@ class ExportOptions:
     search_minutes: float = 10
     search_split: str = "val"
     keep_operator: bool = False
+    reference: Path | None = None
     spec: ModelSpec | None = None
     threads: int | None = None
     license: str = ""

@@ -40,10 +40,15 @@ class Origin:
     spec: ModelSpec
     checkpoint: Checkpoint | None
 
-    def open_reference(self, *, threads: int | None) -> Segmenter:
+    def open_reference(self, *, threads: int | None, overlap: float | None = None) -> Segmenter:
         """Opens the network itself, to compare files with: in torch, or as the foreign file."""
-        backend = "onnxruntime" if self.checkpoint is None else "torch"
-        return Segmenter(self.path, backend=backend, threads=threads, spec=self.spec)
+        return Segmenter(
+            self.path,
+            backend="onnxruntime" if self.checkpoint is None else "torch",
+            overlap=overlap,
+            threads=threads,
+            spec=self.spec,
+        )
 
     def to_fp32(self, *, keep_operator: bool) -> onnx.ModelProto:
         """Converts the network.
@@ -100,3 +105,33 @@ def load_origin(path: Path, *, spec: ModelSpec | None = None, license: str = "")
         spec, source_sha256=file_sha256(path), license=license or spec.license
     )
     return Origin(path, spec, checkpoint)
+
+
+def load_reference(path: Path, origin: Origin) -> Origin:
+    """Reads what files made from an origin are to be compared with.
+
+    Args:
+        path: A checkpoint (.pt) or an ONNX file that describes itself.
+        origin: Where the files come from.
+
+    Raises:
+        BackendError: The file is damaged or cannot be read.
+        InputError: It has other classes or bands, or is not what the origin was trained from.
+        SpecError: A foreign file does not describe itself.
+    """
+    reference = load_origin(path)
+    for what in ("class_names", "bands"):
+        expected, got = getattr(origin.spec, what), getattr(reference.spec, what)
+        if got != expected:
+            raise InputError(
+                f"the reference {path} has the {what.replace('_', ' ')} {', '.join(got)}, "
+                f"{origin.path} {', '.join(expected)}; compare networks that do the same work"
+            )
+    own, other = origin.checkpoint, reference.checkpoint
+    if own and other and own.train_config.quantize and own.model_config != other.model_config:
+        raise InputError(
+            f"{origin.path} was trained with quantisation from a {own.model_config.name}, the "
+            f"reference {path} is a {other.model_config.name} of another shape; give the "
+            "checkpoint that --start had"
+        )
+    return reference

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 SURE = 0.6
 """Confidence of the reference above which a pixel counts as away from a tie."""
 
-_RESAMPLES = 2000
 _TIMED_RUNS = 30
 _WARM_UP_RUNS = 3
 
@@ -164,40 +163,6 @@ def measure(
         _parity(matrices[0], matrix, agreement, dataset.class_names)
         for matrix, agreement in zip(matrices[1:], agreements, strict=True)
     ]
-
-
-def likely_losses(
-    before: NDArray[np.int64], after: NDArray[np.int64], *, confidence: float
-) -> NDArray[np.float64]:
-    """Bounds what each class would lose on other images of the same kind.
-
-    A few images say little about others. So the images are drawn again and again with
-    replacement (the bootstrap of Efron, 1979), and the loss is taken that a share of the draws
-    stays below.
-
-    Args:
-        before: (N, K, K) confusion counts of the reference, one matrix an image.
-        after: (N, K, K) counts of the candidate on the same images.
-        confidence: Share of draws in 0..1.
-
-    Returns:
-        (K,) losses in points; NaN where a class occurs in no draw.
-    """
-    count = len(before)
-    draws = np.random.default_rng(0).multinomial(count, [1 / count] * count, size=_RESAMPLES)
-    drawn = [iou_of(np.einsum("rn,nkl->rkl", draws, counts)) for counts in (before, after)]
-    losses = 100 * (drawn[0] - drawn[1])  # (draws, K)
-    present = ~np.isnan(losses).all(axis=0)
-    likely = np.full(losses.shape[1], np.nan)
-    likely[present] = np.nanquantile(losses[:, present], confidence, axis=0)
-    return likely
-
-
-def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns IoU (..., K) of confusion counts (..., K, K); NaN where a class occurs nowhere."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    union = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
-    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
 
 
 def time_alternating(

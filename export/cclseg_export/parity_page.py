@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from cclseg import __version__, report
 
 from .gallery import BETTER_BGR, OTHER_BGR, WORSE_BGR
+from .layer_section import layer_section
+from .page_figures import figure, iou_before, signed_change, signed_loss, signed_points, worst_loss
 
 if TYPE_CHECKING:
     from cclseg.spec import ModelSpec
 
     from .gallery import Gallery
-
-_LAYERS_SHOWN = 16
 
 
 def parity_page(content: Mapping[str, Any], spec: ModelSpec, gallery: Gallery | None) -> str:
@@ -32,7 +32,7 @@ def parity_page(content: Mapping[str, Any], spec: ModelSpec, gallery: Gallery | 
         *_pictures(content, spec, gallery),
         *_files(content),
         *_classes(content, spec),
-        *_search(content),
+        *layer_section(content, _judged(content)["kept_float"]),
         *_making(content, spec),
     ]
     notices = [report.notice(content["headlines"])] if content["headlines"] else []
@@ -59,11 +59,12 @@ def _story(content: Mapping[str, Any]) -> str:
     library = "torch" if origin["kind"] == "checkpoint" else "ONNX Runtime"
     if data is None:
         return f"Made from {origin['file']}. No labelled images were given to measure it on."
+    reference = content["reference"]
+    beside = f"{reference['file']}, the reference," if reference else f"the original in {library}"
     return (
         f"Every file made from {origin['file']} was run on {data['images']} labelled images of "
-        f"{data['name']} (split {data['split']}) beside the original in {library}, on every "
-        f"backend of this machine. No class may lose more than {content['budget_points']:g} points "
-        "of IoU."
+        f"{data['name']} (split {data['split']}) beside {beside} on every backend of this machine. "
+        f"No class may lose more than {content['budget_points']:g} points of IoU."
     )
 
 
@@ -78,10 +79,10 @@ def _key_figures(content: Mapping[str, Any]) -> Iterator[report.Html]:
     if not judged["backends"]:
         return
     best = max(judged["backends"].values(), key=lambda f: f.get("latency_ratio", 0))
-    worst = max(_worst_loss(figures) for figures in judged["backends"].values())
+    worst = max(worst_loss(figures) for figures in judged["backends"].values())
     tiles = {
         f"mean IoU, {best['miou_reference']:.3f} before": f"{best['miou']:.3f}",
-        f"points of IoU in {worst[1]}, which loses most": f"{round(-worst[0], 2) + 0.0:+.2f}",
+        f"points of IoU in {worst[1]}, which loses most": signed_points(-worst[0]),
         "of all pixels get the same class": f"{100 * best['agreement']:.1f} %",
     }
     if "latency_ratio" in best:
@@ -141,24 +142,39 @@ def _files(content: Mapping[str, Any]) -> Iterator[report.Html]:
             file["name"],
             backend,
             f"{figures['miou']:.4f}",
-            f"{100 * (figures['miou'] - figures['miou_reference']):+.2f}",
-            _loss(*_worst_loss(figures), budget=content["budget_points"]),
+            signed_points(100 * (figures["miou"] - figures["miou_reference"])),
+            signed_loss(*worst_loss(figures), budget=content["budget_points"]),
             f"{100 * figures['agreement']:.2f} %",
-            _figure(figures["agreement_where_sure"], ".2%"),
-            _figure(figures.get("latency_ms"), ".3g"),
-            _figure(figures.get("latency_ratio"), ".2f"),
+            figure(figures["agreement_where_sure"], ".2%").replace("%", " %"),
+            figure(figures.get("latency_ms"), ".3g"),
+            figure(figures.get("latency_ratio"), ".2f"),
         )
-        for file in content["files"]
+        for file in (*content["files"], *_rivals(content))
         for backend, figures in file["backends"].items()
     ]
     yield report.section(
         "Files and backends",
         report.table(columns, rows),
+        *(_rival_story(content) for _ in _rivals(content)),
         report.element(
             "p",
             "Change in points of mean IoU. “Where sure” counts only pixels to which the original "
             "gives at least 60 %: elsewhere two classes nearly tie, and any rounding decides.",
         ),
+    )
+
+
+def _rivals(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if content["rival"]:
+        yield content["rival"] | {"name": f"INT8 of {content['reference']['file']}, untrained"}
+
+
+def _rival_story(content: Mapping[str, Any]) -> report.Html:
+    return report.element(
+        "p",
+        f"“Untrained”: INT8 made from {content['reference']['file']} with the same layers in "
+        "floating point. Where that meets the budget, training with quantisation must give a "
+        "higher mean IoU to be worth its while.",
     )
 
 
@@ -170,9 +186,9 @@ def _classes(content: Mapping[str, Any], spec: ModelSpec) -> Iterator[report.Htm
     rows = [
         (
             report.swatch(name, rgb),
-            report.share_bar(_before(first, name)),
+            report.share_bar(iou_before(first, name)),
             *(
-                _change(figures["iou_loss_points"][name], content["budget_points"])
+                signed_change(figures["iou_loss_points"][name], content["budget_points"])
                 for figures in judged["backends"].values()
             ),
         )
@@ -185,80 +201,6 @@ def _classes(content: Mapping[str, Any], spec: ModelSpec) -> Iterator[report.Htm
         report.table(columns, rows),
         report.element("p", "In points of IoU. Red: more than the budget."),
     )
-
-
-def _search(content: Mapping[str, Any]) -> Iterator[report.Html]:
-    search, kept = content["search"], _judged(content)["kept_float"]
-    if search is None:
-        if kept:
-            text = "Asked for with --keep-float: " + ", ".join(kept) + "."
-            yield report.section("Layers in floating point", report.element("p", text))
-        return
-    trials = [
-        (
-            f"{len(trial['kept'])} layers",
-            _loss(trial["loss_points"], trial["place"], budget=content["budget_points"]),
-            "yes" if trial["passes"] else "no",
-        )
-        for trial in search["trials"]
-    ]
-    parts = [report.element("p", _search_story(content))]
-    parts += [_layer_table(search["layers"]), report.element("p")]
-    parts.append(report.table(("tried in floating point", "likely loss", "within budget"), trials))
-    parts.append(
-        report.element(
-            "p",
-            "Likely loss: what the worst class stays below in 19 of 20 draws, with replacement, "
-            "of the images of the split. It must be within the budget, so that the outcome does "
-            "not hang on a few images.",
-        )
-    )
-    yield report.section("Layers in floating point", *parts)
-
-
-def _search_story(content: Mapping[str, Any]) -> str:
-    search = content["search"]
-    kept, split = len(search["kept_float"]), search["split"]
-    if not search["within_budget"]:
-        outcome = (
-            f"No mixture that was tried brings the split {split} into the budget; the best of "
-            f"them, with {kept} layers in floating point, was written."
-        )
-    elif kept:
-        outcome = (
-            f"{kept} of {len(search['layers'])} layers stay in floating point; with them the split "
-            f"{split} is within the budget."
-        )
-    else:
-        outcome = f"None is needed: INT8 throughout meets the budget on the split {split}."
-    stopped = "" if search["complete"] else " The time was up before the search came to its end."
-    return (
-        f"{outcome}{stopped} Layers are ranked by the error that each adds alone to the logits of "
-        "unlabelled tiles, and the fewest of them are kept that do."
-    )
-
-
-def _layer_table(layers: list[Mapping[str, Any]]) -> report.Html:
-    shown = [
-        layer for place, layer in enumerate(layers) if place < _LAYERS_SHOWN or layer["kept_float"]
-    ]
-    rows = [
-        (
-            layer["module"] or layer["node"],
-            layer["node"],
-            layer["op"],
-            f"{layer['snr_db']:.1f} dB",
-            report.share_bar(layer["share"]),
-            _figure(layer["miou_cost_points"], "+.2f"),
-            report.element("b", "floating point") if layer["kept_float"] else "INT8",
-        )
-        for layer in shown
-    ]
-    columns = (
-        "layer", "node", "operator", "signal to noise", "share of the error", "mIoU cost alone",
-        "computed in",
-    )  # fmt: skip
-    return report.table(columns, rows)
 
 
 def _making(content: Mapping[str, Any], spec: ModelSpec) -> Iterator[report.Html]:
@@ -282,34 +224,3 @@ def _making(content: Mapping[str, Any], spec: ModelSpec) -> Iterator[report.Html
     facts["versions"] = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     facts["time"] = ", ".join(f"{step} {s:.0f} s" for step, s in content["seconds"].items())
     yield report.section("How it was made", report.facts(facts))
-
-
-def _worst_loss(figures: Mapping[str, Any]) -> tuple[float, str]:
-    losses = ((loss, name) for name, loss in figures["iou_loss_points"].items() if loss is not None)
-    return max(losses, default=(0.0, "no class"))
-
-
-def _before(figures: Mapping[str, Any], name: str) -> float | None:
-    iou, loss = figures["iou"][name], figures["iou_loss_points"][name]
-    return None if iou is None or loss is None else iou + loss / 100
-
-
-def _loss(points: float, place: str, *, budget: float) -> report.Html:
-    """A loss with where it is; red outside the budget."""
-    return report.joined([_change(points, budget), f" {place}"])
-
-
-def _change(loss_points: float | None, budget: float) -> report.Html:
-    """The change that a loss is, with its sign; red outside the budget."""
-    if loss_points is None:
-        return report.joined(["–"])
-    text = f"{round(-loss_points, 2) + 0.0:+.2f}"
-    return (
-        report.element("span", text, class_="lost")
-        if loss_points > budget
-        else report.joined([text])
-    )
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

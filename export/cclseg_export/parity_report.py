@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from cclseg.dataset import DatasetFolder
 
     from .gate import Verdict
-    from .int8 import LayerChoice
+    from .layer_search import LayerChoice
     from .options import ExportOptions
     from .origin import Origin
     from .tiles import CalibrationSet
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "openvino")
 _PLENTY_OF_TILES = 64
 _LAYERS_TO_NAME = 3
@@ -32,11 +32,13 @@ def parity_report(  # noqa: PLR0913 - one argument per step of the job
     origin: Origin,
     options: ExportOptions,
     *,
+    reference: Origin | None,
     conversion_error: float | None,
     calibration: CalibrationSet | None,
     dataset: DatasetFolder | None,
     choice: LayerChoice | None,
     verdicts: Sequence[Verdict],
+    rival: Verdict | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Builds the content of ``parity.json``.
@@ -44,11 +46,13 @@ def parity_report(  # noqa: PLR0913 - one argument per step of the job
     Args:
         origin: Where the files come from.
         options: What was asked for.
+        reference: What the files were compared with, None for the origin itself.
         conversion_error: Largest logit difference to torch over the largest logit.
         calibration: What INT8 was calibrated on, None without INT8.
         dataset: What accuracy was measured on, None where it was not.
         choice: Which layers stay in floating point, None where none was looked for.
         verdicts: Of the gate, the fp32 file first.
+        rival: Of the gate about INT8 made from the reference without training, None without one.
         seconds: Time of each step.
     """
     lines = (
@@ -59,11 +63,8 @@ def parity_report(  # noqa: PLR0913 - one argument per step of the job
     return {
         "schema": SCHEMA_VERSION,
         "model": origin.spec.name,
-        "origin": {
-            "file": origin.path.name,
-            "sha256": origin.spec.source_sha256,
-            "kind": "onnx" if origin.checkpoint is None else "checkpoint",
-        },
+        "origin": _network(origin),
+        "reference": _network(reference) if reference else None,
         "headlines": [*lines, *(calibration.warnings if calibration else ())],
         "advice": list(_advice(origin, options, calibration, choice, verdicts)),
         "conversion_error": conversion_error,
@@ -71,6 +72,7 @@ def parity_report(  # noqa: PLR0913 - one argument per step of the job
         "budget_points": options.budget_points,
         "calibration": _calibration(calibration, options),
         "files": [_file(verdict) for verdict in verdicts],
+        "rival": _file(rival) if rival else None,
         "search": _search(choice, options.search_split) if choice else None,
         "machine": _machine(options.threads),
         "seconds": dict(seconds),
@@ -85,9 +87,18 @@ def parity_summary(report: Mapping[str, Any], file: Mapping[str, Any]) -> dict[s
             {"data": data["name"], "split": data["split"], "images": data["images"]} if data else {}
         ),
         "budget_points": report["budget_points"],
+        **({"reference": report["reference"]} if report["reference"] else {}),
         **({"calibration_tiles": calibration["tiles"]} if calibration else {}),
         "kept_float": file["kept_float"],
         "backends": file["backends"],
+    }
+
+
+def _network(origin: Origin) -> dict[str, Any]:
+    return {
+        "file": origin.path.name,
+        "sha256": origin.spec.source_sha256,
+        "kind": "onnx" if origin.checkpoint is None else "checkpoint",
     }
 
 
@@ -134,7 +145,7 @@ def _search(choice: LayerChoice, split: str) -> dict[str, Any]:
         "split": split,
         "complete": choice.search.complete,
         "within_budget": best.passes,
-        "kept_float": list(best.kept),
+        "kept_float": {node: choice.reason(node) for node in best.kept},
         "trials": [dataclasses.asdict(trial) for trial in choice.search.trials],
         "layers": [
             dataclasses.asdict(cost)
@@ -194,9 +205,15 @@ def _advice(
             f"--keep-float {node}" for node in (*choice.search.best.kept, *rest[:_LAYERS_TO_NAME])
         )
         yield f"Keep the next layers in floating point as well: {names}."
-    if origin.checkpoint is not None:
+    if origin.checkpoint is not None and not origin.checkpoint.train_config.quantize:
         yield (
-            "Train on with rounding in the loop, and export what comes out: "
-            f"cclseg train DATA --start {origin.path.name} --quantize -o RUN."
+            "Train on with rounding in the loop, and export what comes out if it is better: "
+            f"cclseg train DATA --start {origin.path.name} --quantize -o RUN, then "
+            f"cclseg export RUN/best.pt --reference {origin.path.name} with the options of now."
+        )
+    elif origin.checkpoint is not None and options.reference is None:
+        yield (
+            "Compare it with the network that it was trained from, not with its own form in "
+            "floating point: --reference ORIGIN."
         )
     yield "Accept the loss, where it does not matter for your use: --budget POINTS."

@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
 from .emit import emit
+from .emulate import open_session, runnable_anywhere
 from .graph import input_name
 from .plan import quantizable_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
     from cclseg.frame import FloatArray
 
     from .calibrate import Ranges
+    from .targets import Target
 
 _QUIETEST_DB = 200.0
 """Stands for a layer whose rounding changes nothing; infinity has no JSON form."""
@@ -57,7 +58,7 @@ class LayerCost:
 def layer_costs(
     model: onnx.ModelProto,
     ranges: Ranges,
-    nodes: Sequence[str],
+    nodes: Mapping[str, Target],
     tiles: Sequence[FloatArray],
     *,
     on_layer: Callable[[int, int], None] | None = None,
@@ -67,7 +68,7 @@ def layer_costs(
     Args:
         model: The fp32 model.
         ranges: Of the calibration.
-        nodes: Names of the nodes in question.
+        nodes: Names of the nodes in question, each with a target that computes it in 8 bits.
         tiles: Network inputs, each (1, C, H, W) float32.
         on_layer: Called after each layer with (done, total).
 
@@ -77,8 +78,8 @@ def layer_costs(
     expected = _logits(model, tiles)
     signal = float(np.mean([np.square(logits).mean() for logits in expected]))
     noise: dict[str, float] = {}
-    for done, name in enumerate(nodes, start=1):
-        found = _logits(quantized_alone(model, ranges, name), tiles)
+    for done, (name, target) in enumerate(nodes.items(), start=1):
+        found = _logits(quantized_alone(model, ranges, name, target), tiles)
         errors = [np.square(f - e).mean() for f, e in zip(found, expected, strict=True)]
         error = float(np.mean(errors))
         # Rounding can turn a divisor into 0. Such a layer drowns the signal.
@@ -99,18 +100,16 @@ def layer_costs(
     ]
 
 
-def quantized_alone(model: onnx.ModelProto, ranges: Ranges, name: str) -> onnx.ModelProto:
-    """Returns the model with one node in 8 bits, for CPUs, without the spec."""
-    others = [node for node in quantizable_nodes(model) if node != name]
-    return emit(model, ranges, target="cpu", keep_float=others)
+def quantized_alone(
+    model: onnx.ModelProto, ranges: Ranges, name: str, target: Target
+) -> onnx.ModelProto:
+    """Returns the model with one node in 8 bits as for a target, without plug-ins and spec."""
+    others = [node for node in quantizable_nodes(model, target=target) if node != name]
+    return runnable_anywhere(emit(model, ranges, target=target, keep_float=others))
 
 
 def _logits(model: onnx.ModelProto, tiles: Sequence[FloatArray]) -> list[FloatArray]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model)
     return [session.run(None, {input_name(model): tile})[0] for tile in tiles]
 
 

@@ -91,6 +91,7 @@ def test_the_search_keeps_exactly_the_layers_that_need_it(fragile, tmp_path):
     assert result.rejected is None
     search = result.report["search"]
     assert sorted(search["kept_float"]) == sorted(FRAGILE_NODES)
+    assert all("is likely to lose" in reason for reason in search["kept_float"].values())
     assert search["complete"]
     assert not search["trials"][0]["passes"]
     by_node = {layer["node"]: layer for layer in search["layers"]}

@@ -12,7 +12,9 @@ from unet import SMOOTH_SPEC, smooth_tiles, write_unet
 from cclseg.errors import InputError
 from cclseg_export.calibrate import calibrate
 from cclseg_export.emit import emit
+from cclseg_export.emulate import runnable_anywhere
 from cclseg_export.foreign import load_foreign
+from cclseg_export.graph import opset_of
 from cclseg_export.half import to_half
 from cclseg_export.operator import attach_function
 
@@ -120,6 +122,80 @@ def test_a_quantised_model_is_refused(unet):
     ranges = calibrate(unet, smooth_tiles(1), spec=SMOOTH_SPEC)
     with pytest.raises(InputError, match="is quantised"):
         to_half(emit(unet, ranges, target="cpu"))
+
+
+@pytest.fixture(scope="module")
+def ranges(unet):
+    return calibrate(unet, smooth_tiles(4), spec=SMOOTH_SPEC)
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
+def test_a_rest_in_16_bits_computes_what_one_in_32_does(unet, ranges, target):
+    full = emit(unet, ranges, target=target)
+    mixed = emit(unet, ranges, target=target, half=True)
+    assert opset_of(mixed) >= 19
+    assert mixed.ByteSize() < full.ByteSize()
+    wide = {t.name for t in mixed.graph.initializer if t.data_type == TensorProto.FLOAT}
+    (resize,) = (n for n in mixed.graph.node if n.op_type == "Resize")
+    assert wide == {resize.input[2]}
+    tile = smooth_tiles(1)[0]
+    expected, found = run(full, tile), run(mixed, tile)
+    assert found.dtype == np.float32
+    errors = np.abs(found - expected)
+    assert errors.mean() < 0.01 * np.abs(expected).max()
+
+
+def test_integers_are_chosen_for_the_steps_that_are_stored(unet, ranges):
+    """A step that is rounded after its integers would move every weight by its own error."""
+    mixed = emit(unet, ranges, target="tensorrt", half=True)
+    stored = {t.name: numpy_helper.to_array(t) for t in mixed.graph.initializer}
+    original = {t.name: numpy_helper.to_array(t) for t in unet.graph.initializer}
+    for node in unet.graph.node:
+        if node.op_type == "Conv":
+            name = f"{node.name}.weight"
+            steps = stored[f"{name}_step"].astype(np.float32)[:, None, None, None]
+            error = stored[f"{name}_q"] * steps - original[node.input[1]]
+            assert (np.abs(error) <= 0.501 * steps + 1e-3 * np.abs(original[node.input[1]])).all()
+
+
+def test_steps_below_the_smallest_number_of_16_bits_stay_finite(unet, ranges):
+    work = onnx.ModelProto.FromString(unet.SerializeToString())
+    for tensor in work.graph.initializer:
+        if tensor.name == "conv0.w":
+            tiny = 1e-9 * numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(tiny, tensor.name))
+    mixed = emit(work, ranges, target="tensorrt", half=True)
+    assert np.isfinite(run(mixed, smooth_tiles(1)[0])).all()
+
+
+def test_a_rest_in_16_bits_is_for_gpus(unet, ranges):
+    with pytest.raises(InputError, match="is for tensorrt and tensorrt-rtx"):
+        emit(unet, ranges, target="cpu", half=True)
+
+
+@pytest.mark.parametrize("kept", [(), ("correlate",)])
+def test_a_plugin_between_integers_and_16_bits_is_measured_in_32(kept):
+    """One correlation takes integers and gives 16 bits, the other takes what is left to it."""
+    options = {"domain": "cclseg", "radius": 1, "dilation": 1, "groups": 1, "normalize": 1}
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["images", "w"], ["a"], "a", pads=[1] * 4),
+        helper.make_node("LocalCorrelation", ["a", "a"], ["r"], "correlate", **options),
+        helper.make_node("LocalCorrelation", ["r", "r"], ["s"], "again", **options),
+        helper.make_node("Conv", ["s", "v"], ["logits"], "head"),
+    ]
+    weights = {"w": rng.normal(0, 0.3, (4, 3, 3, 3)), "v": rng.normal(0, 0.3, (3, 9, 1, 1))}
+    model = attach_function(network(nodes, weights))
+    tiles = smooth_tiles(2)
+    ranges = calibrate(model, tiles, spec=SMOOTH_SPEC)
+    mixed = emit(model, ranges, target="tensorrt", keep_float=kept, half=True)
+    first = next(n for n in mixed.graph.node if n.name == "correlate")
+    kinds = {entry.name: entry.i for entry in first.attribute}
+    assert kinds["out_dtype"] == (0 if kept else TensorProto.INT8)
+    expected = run(model, tiles[0])
+    found = run(runnable_anywhere(mixed), tiles[0])
+    # Where all channels are near 0, rounding turns their direction; elsewhere it does little.
+    assert np.abs(found - expected).mean() < 0.01 * np.abs(expected).max()
 
 
 def test_the_model_given_is_left_alone(unet):

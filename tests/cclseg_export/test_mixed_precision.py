@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cclseg_export.mixed_precision import Trial, smallest_float_set
 
 NODES = tuple("abcdefghijkl")
+POINTS = {"budget_points": 0.5, "seconds": 1.0}
 
 
 def _needing(needed):
@@ -22,21 +23,30 @@ def _needing(needed):
     return measure
 
 
-@given(st.permutations(NODES), st.sets(st.sampled_from(NODES)), st.integers(1, 20))
-def test_whatever_ranking_and_guess_exactly_the_needed_nodes_are_kept(ranked, needed, guess):
-    result = smallest_float_set(
-        ranked, _needing(needed), first_guess=guess, seconds=1, clock=lambda: 0.0
-    )
+def _shares(ranked):
+    """Each node adds half the error of the one before it."""
+    return {node: 0.5**place for place, node in enumerate(ranked)}
+
+
+@given(st.permutations(NODES), st.sets(st.sampled_from(NODES)))
+def test_whatever_the_ranking_exactly_the_needed_nodes_are_kept(ranked, needed):
+    measure = _needing(needed)
+    result = smallest_float_set(_shares(ranked), measure, **POINTS, clock=lambda: 0.0)
     assert result.complete
     assert result.best.passes
     assert set(result.best.kept) == needed
+    assert set(result.needed) == needed
+    assert all(node not in trial.kept and not trial.passes for node, trial in result.needed.items())
 
 
 @given(st.permutations(NODES), st.sets(st.sampled_from(NODES)), st.integers(1, 20))
 def test_when_the_time_is_up_the_best_so_far_is_returned(ranked, needed, ticks):
     clock = count().__next__  # every look at the clock costs a second
-    result = smallest_float_set(ranked, _needing(needed), seconds=ticks, clock=clock)
+    result = smallest_float_set(
+        _shares(ranked), _needing(needed), budget_points=0.5, seconds=ticks, clock=clock
+    )
     assert 1 <= len(result.trials) <= ticks + 1
+    assert set(result.needed) <= set(result.best.kept)
     passing = [trial for trial in result.trials if trial.passes]
     if passing:
         assert len(result.best.kept) == min(len(trial.kept) for trial in passing)
@@ -52,26 +62,41 @@ def test_no_mixture_is_measured_twice():
         asked.append(frozenset(kept))
         return _needing("cg")(kept)
 
-    smallest_float_set(NODES, measure, seconds=1, clock=lambda: 0.0)
+    smallest_float_set(_shares(NODES), measure, **POINTS, clock=lambda: 0.0)
     assert len(asked) == len(set(asked))
-    assert len(asked) <= 20  # log2 to find the prefix, one per node to give back
+    assert len(asked) <= 22
 
 
-def test_a_good_guess_passes_before_a_short_time_is_up():
-    clock = count().__next__
-    result = smallest_float_set(NODES, _needing("abcde"), first_guess=6, seconds=2, clock=clock)
-    assert [len(trial.kept) for trial in result.trials] == [0, 6]
-    assert result.best.passes
+def test_many_layers_are_given_back_at_once():
+    """One layer of the 64 that are ranked before it is needed: halves find that in few trials."""
+    nodes = [f"layer{place}" for place in range(100)]
+    result = smallest_float_set(_shares(nodes), _needing({"layer63"}), **POINTS, clock=lambda: 0.0)
+    assert result.best.kept == ("layer63",)
+    assert len(result.trials) <= 22
+
+
+def test_a_loss_that_goes_with_the_error_is_foretold_at_once():
+    """The amplitude of what 20 equal layers add is to fall to 0.35: 18 stay."""
+    shares = dict.fromkeys(range(20), 0.05)
+
+    def measure(kept):
+        points = (1 - len(kept) / 20) ** 0.5
+        return Trial(kept, points, "water", points <= 0.5)
+
+    result = smallest_float_set(shares, measure, budget_points=0.5, seconds=9, clock=lambda: 0.0)
+    counts = [len(trial.kept) for trial in result.trials]
+    assert counts[:2] == [0, 18]
+    assert len(result.best.kept) == 15
 
 
 def test_a_file_that_passes_as_it_is_costs_one_trial():
-    result = smallest_float_set(NODES, _needing(""), seconds=1, clock=lambda: 0.0)
+    result = smallest_float_set(_shares(NODES), _needing(""), **POINTS, clock=lambda: 0.0)
     assert [trial.kept for trial in result.trials] == [()]
 
 
 def test_nodes_that_always_stay_are_part_of_every_mixture():
     result = smallest_float_set(
-        NODES, _needing("abc"), always=("b", "z"), seconds=1, clock=lambda: 0.0
+        _shares(NODES), _needing("abc"), always=("b", "z"), **POINTS, clock=lambda: 0.0
     )
     assert all(trial.kept[:2] == ("b", "z") for trial in result.trials)
     assert set(result.best.kept) == {"a", "b", "c", "z"}
@@ -81,7 +106,7 @@ def test_a_budget_that_nothing_meets_ends_with_what_loses_least():
     def measure(kept):
         return Trial(kept, 9.0 - len(kept) / 2, "road on openvino", False)
 
-    result = smallest_float_set(NODES, measure, seconds=1, clock=lambda: 0.0)
+    result = smallest_float_set(_shares(NODES), measure, **POINTS, clock=lambda: 0.0)
     assert result.complete
     assert not result.best.passes
     assert set(result.best.kept) == set(NODES)

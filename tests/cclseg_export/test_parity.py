@@ -12,7 +12,7 @@ from networks import write_brightest_band
 from cclseg.errors import InputError
 from cclseg.metrics import ConfusionMatrix
 from cclseg.segmenter import Segmenter
-from cclseg_export.parity import SURE, compare, iou_of, likely_losses, measure
+from cclseg_export.parity import SURE, compare, measure
 
 
 @pytest.fixture(scope="module")
@@ -84,37 +84,3 @@ def test_a_split_without_any_label_is_refused(models, tmp_path):
         pytest.raises(InputError, match="no pixel of the split 'test'"),
     ):
         measure(network, [network], dataset, "test")
-
-
-def _counts(*, images=6, classes=3, seed=0):
-    counts = np.random.default_rng(seed).integers(1, 100, (images, classes, classes))
-    return counts + 500 * np.eye(classes, dtype=np.int64)
-
-
-def test_iou_of_counts_is_that_of_the_metrics():
-    matrix = ConfusionMatrix(3)
-    matrix.counts += _counts(images=1)[0]
-    np.testing.assert_allclose(iou_of(matrix.counts), matrix.iou)
-
-
-def test_where_all_images_are_alike_the_likely_loss_is_the_loss():
-    before, after = _counts(images=1).repeat(7, axis=0), _counts(images=1, seed=1).repeat(7, axis=0)
-    expected = 100 * (iou_of(before[0]) - iou_of(after[0]))
-    for confidence in (0.1, 0.9):
-        np.testing.assert_allclose(likely_losses(before, after, confidence=confidence), expected)
-
-
-def test_more_confidence_bounds_more():
-    before, after = _counts(), _counts(seed=1)
-    bounds = [likely_losses(before, after, confidence=c) for c in (0.1, 0.5, 0.9, 0.99)]
-    assert (np.diff(bounds, axis=0) > 0).all()
-    measured = 100 * (iou_of(before.sum(axis=0)) - iou_of(after.sum(axis=0)))
-    assert (bounds[0] < measured).all()
-    assert (measured < bounds[-1]).all()
-
-
-def test_a_class_that_no_image_shows_has_no_loss():
-    before = _counts()
-    before[:, 2] = before[:, :, 2] = 0
-    likely = likely_losses(before, before, confidence=0.9)
-    np.testing.assert_array_equal(likely, [0, 0, np.nan])

@@ -41,6 +41,8 @@ def content():
     return {
         "model": "fragile",
         "origin": {"file": "best.pt", "sha256": "ab", "kind": "checkpoint"},
+        "reference": {"file": "first.pt", "sha256": "cd", "kind": "checkpoint"},
+        "rival": _file("first.untrained.int8.onnx", "int8"),
         "headlines": ["fragile.int8.onnx is rejected: redest loses 3.00 points."],
         "advice": ["Keep layers: --auto."],
         "conversion_error": 1e-6,
@@ -49,7 +51,8 @@ def content():
         "calibration": {"tiles": 64, "method": "percentile", "percentile": 99.99},
         "files": [_file("a.onnx", "fp32"), _file("a.int8.onnx", "int8", rejected="redest")],
         "search": {
-            "split": "val", "complete": False, "within_budget": False, "kept_float": ["gather"],
+            "split": "val", "complete": False, "within_budget": False,
+            "kept_float": {"gather": "in 8 bits too, red is likely to lose 3.00 points"},
             "trials": [{"kept": [], "loss_points": 9.0, "place": "redest on a", "passes": False}],
             "layers": [layer | {"kept_float": True, "miou_cost_points": None}],
         },

@@ -35,7 +35,7 @@ def test_costs_are_ranked_and_share_the_whole_error(calibrated):
     model, ranges, tiles = calibrated
     seen = []
     costs = layer_costs(
-        model, ranges, quantizable_nodes(model), tiles,
+        model, ranges, dict.fromkeys(quantizable_nodes(model), "cpu"), tiles,
         on_layer=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert {cost.node for cost in costs[:2]} == set(FRAGILE_NODES)
@@ -46,8 +46,8 @@ def test_costs_are_ranked_and_share_the_whole_error(calibrated):
 
 def test_a_cost_is_the_error_of_the_file_with_that_layer_alone_in_8_bits(calibrated):
     model, ranges, tiles = calibrated
-    (cost,) = layer_costs(model, ranges, ["gather"], tiles)
-    alone = quantized_alone(model, ranges, "gather")
+    (cost,) = layer_costs(model, ranges, {"gather": "cpu"}, tiles)
+    alone = quantized_alone(model, ranges, "gather", "cpu")
     expected = [_run(model, tile) for tile in tiles]
     errors = [_run(alone, tile) - e for tile, e in zip(tiles, expected, strict=True)]
     ratio = np.mean(np.square(expected)) / np.mean(np.square(errors))
@@ -57,7 +57,7 @@ def test_a_cost_is_the_error_of_the_file_with_that_layer_alone_in_8_bits(calibra
 
 def test_only_that_layer_is_quantised(calibrated):
     model, ranges, _ = calibrated
-    alone = quantized_alone(model, ranges, "head")
+    alone = quantized_alone(model, ranges, "head", "cpu")
     stored = {tensor.name: tensor.data_type for tensor in alone.graph.initializer}
     assert stored["spread.weight"] == stored["gather.weight"] == onnx.TensorProto.FLOAT
     assert "head.weight" not in stored
@@ -79,5 +79,5 @@ def test_a_layer_whose_rounding_divides_by_zero_costs_the_whole_signal():
     tile = np.full((1, 3, 2, 2), 1e-4, np.float32)
     tile[:, 0] = 1
     ranges = calibrate(model, [tile], spec=fragile_spec())
-    (cost,) = layer_costs(model, ranges, ["copy"], [tile])
+    (cost,) = layer_costs(model, ranges, {"copy": "cpu"}, [tile])
     assert (cost.snr_db, cost.share) == (0.0, 1.0)

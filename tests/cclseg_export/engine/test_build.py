@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -105,7 +106,7 @@ def test_a_bundled_model_in_int8_is_built_from_its_form_for_this_library(program
 
 @pytest.fixture(scope="module")
 def default_network(tmp_path_factory):
-    """The default network with random weights, its correlations as nodes, in three forms."""
+    """The default network with random weights, its correlations as nodes, in five forms."""
     pytest.importorskip("torch")
     from export_material import random_checkpoint
 
@@ -119,17 +120,23 @@ def default_network(tmp_path_factory):
     ranges = calibrate(model, tiles, spec=checkpoint.spec)
     folder = tmp_path_factory.mktemp("default")
     onnx.save(model, folder / "fp32.onnx")
-    for target in ("tensorrt", "tensorrt-rtx"):
-        quantized = emit(model, ranges, target=target)
+    for target, half in itertools.product(("tensorrt", "tensorrt-rtx"), (False, True)):
+        quantized = emit(model, ranges, target=target, half=half)
         attach_spec(quantized, dataclasses.replace(checkpoint.spec, precision="int8"))
-        onnx.save(quantized, folder / f"{target}.onnx")
+        onnx.save(quantized, folder / f"{target}{'-half' if half else ''}.onnx")
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "precision", "takes_plugin"),
-    [("fp32", "fp32", False), ("tensorrt-rtx", "int8", False), ("tensorrt", "int8", True)],
+    [
+        ("fp32", "fp32", False),
+        ("tensorrt-rtx", "int8", False),
+        ("tensorrt-rtx-half", "int8", False),
+        ("tensorrt", "int8", True),
+        ("tensorrt-half", "int8", True),
+    ],
 )
 def test_the_default_network_is_built(program, default_network, form, precision, takes_plugin):
     plugin = native_plugin()

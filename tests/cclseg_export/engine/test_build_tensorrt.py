@@ -29,6 +29,18 @@ pytestmark = [
 
 STAND_IN = 'from tensorrt_rtx_bindings import *\n\n__version__ = "10.3.0"\n'
 
+WITH_ACCELERATORS = (
+    STAND_IN
+    + """
+_Builder = Builder
+
+
+class Builder(_Builder):
+    num_DLA_cores = 2
+"""
+)
+"""A device with two accelerators, of which the library says that they can run nothing."""
+
 
 @pytest.fixture
 def build(tmp_path, network):
@@ -88,6 +100,16 @@ def test_a_device_without_accelerators_says_so(build, tmp_path):
     assert code == 1
     assert "this device has 0 deep-learning accelerators; core 0 is none" in err
     assert not (tmp_path / "m.engine").exists()
+
+
+def test_what_an_accelerator_cannot_run_is_named_before_the_build(build, tmp_path):
+    (tmp_path / "stand_in" / "tensorrt.py").write_text(WITH_ACCELERATORS)
+    code, _, err = build("--dla", "1")
+    assert code == 1
+    assert "the accelerator cannot run" in err
+    assert "--gpu-fallback" in err
+    assert not (tmp_path / "m.engine").exists()
+    assert "core 2 is none" in build("--dla", "2")[2]
 
 
 @pytest.mark.skipif(find_library("cuda") is not None, reason="this machine has an NVIDIA driver")
