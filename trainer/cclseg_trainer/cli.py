@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .model_config import INDEX_NAMES, SWITCHES, choices_of
+
 if TYPE_CHECKING:
     from .config import TrainConfig
-    from .models.config import Fusion, ModelConfig
+    from .model_config import ModelConfig
 
 _DEFAULT_VARIANT = "ccl-lite0"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _switches(command: _Command) -> _Command:
+    """Gives a command one option per choice in the shape of a CCL network."""
+    for name, purpose in reversed(SWITCHES.items()):
+        option = click.option(
+            f"--{name.replace('_', '-')}", type=click.Choice(choices_of(name)), help=purpose
+        )
+        command = option(command)
+    return command
+
+
+def _names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    """Splits "red,green,blue"."""
+    return tuple(name.strip() for name in value.split(",")) if value else None
 
 
 @click.command()
@@ -29,7 +50,13 @@ _DEFAULT_VARIANT = "ccl-lite0"
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option("--val-every", type=int, help="Steps between validations.")
 @click.option("--virtual-share", type=float, help="Share of crops from the virtual flight.")
-@click.option("--fusion", type=click.Choice(["plain", "gate"]), help="How maps are fused.")
+@_switches
+@click.option(
+    "--bands", "band_names", callback=_names, help="Names of the bands: red,green,blue,nir."
+)
+@click.option(
+    "--indices", callback=_names, help=f"Indices computed from the bands: {','.join(INDEX_NAMES)}."
+)
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
 @click.option(
@@ -42,7 +69,8 @@ def train(
     data: Path,
     variant: str | None,
     run: Path,
-    fusion: Fusion | None,
+    band_names: tuple[str, ...] | None,
+    indices: tuple[str, ...] | None,
     quantize: bool,
     **options: Any,
 ) -> None:
@@ -58,7 +86,9 @@ def train(
     from .train import train as run_training
 
     files = {name: options.pop(name) for name in ("start", "teacher")}
-    model_config = _network(variant, fusion, origin=files["start"] if quantize else None)
+    shape = {name: options.pop(name) for name in SWITCHES}
+    shape |= {"band_names": band_names, "indices": indices}
+    model_config = _network(variant, shape, origin=files["start"] if quantize else None)
     config = _configured(QUANTIZED_RECIPE if quantize else TrainConfig(), options)
     with TrainingDisplay() as display:
         result = run_training(
@@ -69,25 +99,25 @@ def train(
     click.echo(f"next: cclseg val {result.best} {data} --split test")
 
 
-def _network(variant: str | None, fusion: Fusion | None, *, origin: Path | None) -> ModelConfig:
+def _network(variant: str | None, shape: dict[str, Any], *, origin: Path | None) -> ModelConfig:
     """Returns the network that was asked for: by name, else that of a checkpoint."""
     from cclseg.errors import InputError
 
     from .checkpoint import load_checkpoint
-    from .models import CCLConfig, find_variant
+    from .models import find_variant
 
     if origin and not variant:
         config = load_checkpoint(origin).model_config
     else:
         config = find_variant(variant or _DEFAULT_VARIANT)
-    if fusion is None:
-        return config
-    if not isinstance(config, CCLConfig):
+    changes = {name: value for name, value in shape.items() if value is not None}
+    missing = [name for name in changes if not hasattr(config, name)]
+    if missing:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise InputError(
-            f"{config.name} has no fusion by correlation; expected a CCL network with --fusion, or "
-            "leave the option out"
+            f"{config.name} has no {options}; expected a CCL network with it, or leave it out"
         )
-    return dataclasses.replace(config, fusion=fusion)
+    return dataclasses.replace(config, **changes)
 
 
 def _configured(config: TrainConfig, options: dict[str, Any]) -> TrainConfig:

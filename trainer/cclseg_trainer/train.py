@@ -136,9 +136,7 @@ def train(
     sampler = CropSampler(
         samples, dataset.class_names, ignore_index=dataset.ignore_index, config=config
     )
-    model_config = dataclasses.replace(
-        model_config, num_classes=len(dataset.class_names), in_bands=bands
-    )
+    model_config = _fitted(model_config, dataset, bands, sampler)
     origin = load_checkpoint(start) if start else None
     if config.quantize:
         spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
@@ -404,13 +402,34 @@ def validate(
         return evaluate(segmenter, dataset, split).report(spec.class_names)
 
 
+def _fitted(
+    config: ModelConfig, dataset: DatasetFolder, bands: int, sampler: CropSampler
+) -> ModelConfig:
+    """Sets what a network must know of the data: classes, bands, and their units."""
+    if config.band_names and len(config.band_names) != bands:
+        raise InputError(
+            f"the images have {bands} bands, {len(config.band_names)} names were given "
+            f"({', '.join(config.band_names)}); name each band once, in order: --bands"
+        )
+    config = dataclasses.replace(config, num_classes=len(dataset.class_names), in_bands=bands)
+    if not config.indices:
+        return config
+    normal = sampler.normalisation
+    return dataclasses.replace(
+        config,
+        band_gain=tuple(std / normal.value_range for std in normal.std),
+        band_offset=tuple(mean / normal.value_range for mean in normal.mean),
+    )
+
+
 def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
     bands = config.in_bands
-    names = ("red", "green", "blue") if bands == 3 else tuple(f"band{i + 1}" for i in range(bands))
+    numbered = tuple(f"band{i + 1}" for i in range(bands))
+    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered)
     trained_on = [dataset.root.resolve().name]
     if sampler.config.augment.virtual_share:
         trained_on.append("virtual flight")
-    if sampler.config.pretrained and config.encoder == "lite0":
+    if sampler.config.pretrained and config.encoder in ("lite0", "lite2"):
         trained_on.insert(0, "ImageNet-1k (encoder)")
     return ModelSpec(
         name=config.name,
