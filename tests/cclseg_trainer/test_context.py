@@ -230,7 +230,7 @@ def test_autocorrelation_is_the_weighted_cosine_with_the_surroundings(dilation):
     x = maps(1, 8, 5, 6)
     index = block.dilations.index(dilation)
     torch.testing.assert_close(
-        block.correlation(x, index), block.lags[index] * cosines(x, dilation)
+        block.correlation(x, index), block.lags[index][..., None, None] * cosines(x, dilation)
     )
     others = [k for k in range(9) if k != 4]
     expected = block.correlation(x, index)[:, :, others].flatten(1, 2)
@@ -240,7 +240,7 @@ def test_autocorrelation_is_the_weighted_cosine_with_the_surroundings(dilation):
 def test_dynamic_weights_start_as_static_ones_and_follow_the_image():
     block = level("descriptor", is_dynamic=True)
     x = maps(2, 8, 5, 6)
-    static = block.lags[0] * torch.cat([cosines(one[None], 1) for one in x])
+    static = block.lags[0][..., None, None] * torch.cat([cosines(one[None], 1) for one in x])
     torch.testing.assert_close(block.correlation(x, 0), static)
     nn.init.normal_(block.change.last.weight)
     first, second = block.correlation(x, 0) / static
@@ -258,7 +258,10 @@ def test_autocorrelation_steers_attention(mode):
     block = level(mode)
     x = maps(1, 8, 5, 6)
     with torch.no_grad():
-        scores = block.sharpness * block.correlation(x, 1) + block.lag_bias
+        scores = (
+            block.sharpness[..., None, None] * block.correlation(x, 1)
+            + block.lag_bias[..., None, None]
+        )
         if mode == "biased-attention":
             query, key = (m.reshape(1, 4, 8, 5, 6) for m in (block.query(x), block.key(x)))
             padded = F.pad(key, [2] * 4)

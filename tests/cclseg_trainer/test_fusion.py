@@ -81,8 +81,8 @@ def test_fusion_follows_its_equations(kind, metric, centred):
             similarity *= 1 if metric == "ncc" else -1
             added = value
         if kind in ("gather", "full"):
-            scores = module.sharpness.numpy() * similarity.reshape(2, 2, 9, 4, 6)
-            weights = softmax(scores + module.lag_bias.numpy(), 2)
+            scores = module.sharpness.numpy()[..., None, None] * similarity.reshape(2, 2, 9, 4, 6)
+            weights = softmax(scores + module.lag_bias.numpy()[..., None, None], 2)
             added = torch.from_numpy(gathered_by_loops(weights, value.numpy(), radius=1))
         if kind == "full":
             added = module.channel_correlation(deep, added)
@@ -146,9 +146,7 @@ def test_upsampling_gathers_from_the_coarse_places_that_fit(groups):
                 if 0 <= row < 3 and 0 <= column < 4:
                     scores[lag] = queries[g, :, y, x] @ keys[g, :, row, column]
                     seen[lag] = values[g, :, row, column]
-            scores = (
-                module.sharpness[g, :, 0, 0].numpy() * scores + module.lag_bias[g, :, 0, 0].numpy()
-            )
+            scores = module.sharpness[g].numpy() * scores + module.lag_bias[g].numpy()
             expected[g, :, y, x] = softmax(scores, 0) @ seen
         found = module(deep, shallow)[0].numpy()
     np.testing.assert_allclose(found, expected.reshape(4, 6, 8), atol=1e-12)

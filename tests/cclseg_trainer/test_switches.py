@@ -18,7 +18,7 @@ from cclseg_export.to_onnx import save_model, to_onnx
 from cclseg_trainer.config import LossConfig
 from cclseg_trainer.losses import SegmentationLoss
 from cclseg_trainer.model_config import INDEX_NAMES, SWITCHES, choices_of
-from cclseg_trainer.models import QuantizedNetwork, build_model
+from cclseg_trainer.models import QuantizedNetwork, autocorrelation, build_model
 from cclseg_trainer.models.blocks import merged_for_inference
 
 TINY = {
@@ -27,6 +27,7 @@ TINY = {
     "decoder_widths": (8, 8, 8),
     "groups": 2,
     "group_channels": 4,
+    "radii": (0, 1, 0),
     "num_classes": 3,
 }
 LARGE_ENOUGH_HW = (160, 160)  # for two blocks of the interlaced attention along each axis
@@ -51,8 +52,12 @@ ROWS = {
 }  # fmt: skip
 
 
-def network(row, **changes):
-    return build_model("ccl-nano", **(TINY | ROWS[row] | changes))
+@pytest.fixture(autouse=True, scope="module")
+def _few_dilations():
+    """Shortens the hierarchy of auto-correlations: tracing takes seconds for each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autocorrelation, "DILATIONS", ((2,), (1,), (1,)))
+        yield
 
 
 def opened(row):
@@ -86,7 +91,7 @@ def test_the_rows_hold_every_value_of(switch):
 @pytest.mark.parametrize("row", ROWS)
 def test_three_steps_reach_every_parameter(row):
     torch.manual_seed(0)
-    model = network(row).train()
+    model = build_model("ccl-nano", **(TINY | ROWS[row])).train()
     loss = SegmentationLoss(torch.ones(3), ignore_index=255, config=LossConfig())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     images = torch.from_numpy(images_for(row, LARGE_ENOUGH_HW))
@@ -101,6 +106,7 @@ def test_three_steps_reach_every_parameter(row):
     assert without == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_files_compute_what_torch_does(row, tmp_path):
     path = tmp_path / "network.onnx"
@@ -114,6 +120,7 @@ def test_files_compute_what_torch_does(row, tmp_path):
         np.testing.assert_allclose(found, expected, atol=3e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["gate, ppm", "criss-cross", "interlaced"])
 def test_int8_files_stay_close(row):
     model = exported(row)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..ops import local_correlation
 from .blocks import conv_bn
-from .fusion import lag_parameters
+from .fusion import lag_parameters, lag_scores
 from .gather import gathered
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class AutoCorrelationLevel(nn.Module):
         self.dilations = dilations
         self.mode = mode
         count = len(dilations)
-        self.lags = nn.Parameter(torch.ones(count, GROUPS, _WINDOW, 1, 1))
+        self.lags = nn.Parameter(torch.ones(count, GROUPS, _WINDOW))
         self.change = _LagChange(channels, self.lags.numel()) if is_dynamic else None
         if mode in ("attention", "biased-attention"):
             self.value = nn.Conv2d(channels, WIDTH, 1)
@@ -138,7 +138,7 @@ class AutoCorrelationLevel(nn.Module):
         similarity = local_correlation(
             x, x, radius=RADIUS, dilation=self.dilations[index], groups=GROUPS, normalize=True
         )
-        weights = self.lags[index]
+        weights = self.lags[index][:, :, None, None]
         if self.change is not None:
             changes = torch.unflatten(self.change(x), 1, (len(self.dilations), GROUPS, _WINDOW))
             weights = weights * changes[:, index]
@@ -153,7 +153,7 @@ class AutoCorrelationLevel(nn.Module):
             return torch.cat(others, 2).flatten(1, 2)
         if self.mode == "rotation":
             return rotation_pooled(similarity).flatten(1, 2)
-        scores = self.sharpness * similarity + self.lag_bias
+        scores = lag_scores(similarity, self.sharpness, self.lag_bias)
         dilation = self.dilations[index]
         if self.mode == "biased-attention":
             agreement = local_correlation(

@@ -105,7 +105,7 @@ class CCLFusion(nn.Module):
         moved = value
         if self.has_gather:
             windows = torch.unflatten(similarity, 1, (self.groups, -1))
-            weights = (self.sharpness * windows + self.lag_bias).softmax(2)
+            weights = lag_scores(windows, self.sharpness, self.lag_bias).softmax(2)
             moved = gathered(weights, value, radius=self.radius)
         if self.channel_correlation is not None:
             moved = self.channel_correlation(deep, moved)
@@ -165,9 +165,14 @@ class ChannelCorrelation(nn.Module):
 
 
 def lag_parameters(groups: int, window: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Makes tau and b of a softmax over a window, (G, K, 1, 1) each."""
-    sharpness = torch.full((groups, window, 1, 1), _START_SHARPNESS)
+    """Makes tau and b of a softmax over a window, (G, K) each."""
+    sharpness = torch.full((groups, window), _START_SHARPNESS)
     return nn.Parameter(sharpness), nn.Parameter(torch.zeros_like(sharpness))
+
+
+def lag_scores(windows: Tensor, sharpness: Tensor, bias: Tensor) -> Tensor:
+    """Returns tau R + b for similarities R, (N, G, K, H, W)."""
+    return sharpness[:, :, None, None] * windows + bias[:, :, None, None]
 
 
 def _without_mean(maps: Tensor, groups: int) -> Tensor:

@@ -85,7 +85,7 @@ class CorrelationUpsample(nn.Module):
             normalize=True,
         )
         windows = torch.unflatten(similarity, 1, (groups, _PHASES, 9))  # (N, G, 4, 9, H, W)
-        sharpness, bias = (p.unsqueeze(1) for p in (self.sharpness, self.lag_bias))
+        sharpness, bias = (p[:, None, :, None, None] for p in (self.sharpness, self.lag_bias))
         weights = (sharpness * windows + bias).softmax(3)
         return F.pixel_shuffle(self.phases_of(weights, self.value(deep)), 2)
 
