@@ -13,6 +13,7 @@ from cclseg_trainer.losses import (
     dice_loss,
     distillation_loss,
     edge_loss,
+    height_loss,
 )
 from cclseg_trainer.models import NetworkOutput
 
@@ -87,3 +88,14 @@ def test_an_entirely_ignored_batch_gives_a_finite_loss():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(output.logits.grad).all()
+
+
+def test_height_loss_is_the_mean_error_of_known_cells():
+    heights = torch.full((1, 8, 8), 5.0)
+    heights[0, 0, 0] = float("nan")  # makes one of four cells unknown
+    predicted = torch.full((1, 1, 2, 2), 7.0, requires_grad=True)
+    loss = height_loss(predicted, heights)
+    assert loss.item() == pytest.approx(2.0)
+    loss.backward()
+    assert predicted.grad.flatten().tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+    assert height_loss(predicted, torch.full((1, 8, 8), float("nan"))).item() == 0

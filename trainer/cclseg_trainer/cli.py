@@ -57,6 +57,12 @@ def _names(
 @click.option(
     "--indices", callback=_names, help=f"Indices computed from the bands: {','.join(INDEX_NAMES)}."
 )
+@click.option(
+    "--height-head",
+    is_flag=True,
+    default=None,
+    help="Learn heights/<stem>.tif beside the classes; no part of the exported network.",
+)
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
 @click.option(
@@ -71,6 +77,7 @@ def train(
     run: Path,
     band_names: tuple[str, ...] | None,
     indices: tuple[str, ...] | None,
+    height_head: bool | None,
     quantize: bool,
     **options: Any,
 ) -> None:
@@ -87,7 +94,7 @@ def train(
 
     files = {name: options.pop(name) for name in ("start", "teacher")}
     shape = {name: options.pop(name) for name in SWITCHES}
-    shape |= {"band_names": band_names, "indices": indices}
+    shape |= {"band_names": band_names, "indices": indices, "height_head": height_head}
     model_config = _network(variant, shape, origin=files["start"] if quantize else None)
     config = _configured(QUANTIZED_RECIPE if quantize else TrainConfig(), options)
     with TrainingDisplay() as display:

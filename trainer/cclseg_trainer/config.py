@@ -45,6 +45,7 @@ class LossConfig:
         edge: Weight of the edge head's loss.
         coarse: Weight of the auxiliary head's cross-entropy at stride 16.
         distill: Weight of the teacher's soft labels, where a teacher is given.
+        height: Weight of the height head's loss, per metre of mean error, where there is a head.
         match: Weight of the squared distance to the teacher's scores, where a teacher is given.
         label_smoothing: Of the cross-entropy.
     """
@@ -54,6 +55,7 @@ class LossConfig:
     edge: float = 0.5
     coarse: float = 0.4
     distill: float = 1.0
+    height: float = 0.05
     match: float = 0.0
     label_smoothing: float = 0.05
 
@@ -130,7 +132,7 @@ QUANTIZED_RECIPE = TrainConfig(
     val_every=200,
     pretrained=False,
     quantize=True,
-    loss=LossConfig(labels=0, dice=0, edge=0, coarse=0, distill=0, match=1),
+    loss=LossConfig(labels=0, dice=0, edge=0, coarse=0, distill=0, height=0, match=1),
 )
 """For a network that is trained already and only has to learn to live with rounding.
 

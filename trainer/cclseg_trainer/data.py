@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -63,6 +63,20 @@ class Normalisation:
         )
 
 
+class Batch(NamedTuple):
+    """The crops of one step.
+
+    Attributes:
+        images: (N, C, S, S) float32 normalised.
+        masks: (N, S, S) int64 class ids or the ignore value.
+        heights: (N, S, S) float32 metres, not a number where unknown; None without heights.
+    """
+
+    images: Tensor
+    masks: Tensor
+    heights: Tensor | None = None
+
+
 class CropSampler:
     """Draws training crops from labelled images in memory.
 
@@ -87,7 +101,11 @@ class CropSampler:
         self.config = config
         self.normalisation = Normalisation.of(samples)
         self._ignore_index = ignore_index
-        self._pyramids = [_pyramid(sample) for sample in samples]
+        self._has_heights = any(sample.heights is not None for sample in samples)
+        self._pyramids = [
+            _pyramid(_stacked(sample) if self._has_heights else sample.image, sample.mask)
+            for sample in samples
+        ]
         self._places = [_class_places(s.mask, len(class_names)) for s in samples]
         counts = np.array(
             [np.bincount(s.mask.ravel(), minlength=256)[: len(class_names)] for s in samples],
@@ -103,39 +121,51 @@ class CropSampler:
         if config.augment.virtual_share:
             self._check_virtual(samples[0], class_names)
 
-    def crop(self, step: int, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def crop(
+        self, step: int, index: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32] | None]:
         """Makes one crop.
 
         Returns:
-            image (C, S, S) float32 normalised, mask (S, S) int64 class ids or the ignore value.
+            image (C, S, S) float32 normalised, mask (S, S) int64 class ids or the ignore value,
+            heights (S, S) float32 metres or None.
         """
         rng = np.random.default_rng((self.config.seed, step, index))
         augment = self.config.augment
         size = self.config.crop_px
         if rng.random() < augment.virtual_share:
-            image, mask = random_crop(rng, (size, size))
-            image = image[:, :, ::-1]
+            drawn, mask = random_crop(rng, (size, size))
+            image: NDArray[Any] = drawn[:, :, ::-1]
+            if self._has_heights:
+                image = _with_unknown_heights(image)
         else:
             image, mask = self._warped(rng)
             if self._rare.size and rng.random() < augment.paste_share:
                 image, mask = paste_components(
                     (image, mask), self._warped(rng), classes=self._rare, rng=rng
                 )
+        heights = None
+        if self._has_heights:
+            image, heights = image[:, :, :-1], image[:, :, -1]
         values = photometric(
             image.astype(np.float32) / self.normalisation.value_range, augment, rng
         )
         values *= self.normalisation.value_range
         values -= np.asarray(self.normalisation.mean, np.float32)
         values /= np.asarray(self.normalisation.std, np.float32)
-        return np.ascontiguousarray(values.transpose(2, 0, 1)), mask.astype(np.int64)
+        return np.ascontiguousarray(values.transpose(2, 0, 1)), mask.astype(np.int64), heights
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Makes the crops of one step: images (N, C, S, S) float32, masks (N, S, S) int64."""
+    def batch(self, step: int) -> Batch:
+        """Makes the crops of one step."""
         crops = [self.crop(step, index) for index in range(self.config.batch_size)]
-        images = torch.from_numpy(np.stack([image for image, _ in crops]))
-        return images, torch.from_numpy(np.stack([mask for _, mask in crops]))
+        images, masks, heights = zip(*crops, strict=True)
+        return Batch(
+            torch.from_numpy(np.stack(images)),
+            torch.from_numpy(np.stack(masks)),
+            torch.from_numpy(np.stack(heights)) if self._has_heights else None,
+        )
 
-    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, first: int) -> Iterator[Batch]:
         """Yields the batches of step ``first`` and all later ones, one prepared ahead."""
         step = first
         with ThreadPoolExecutor(1) as pool:
@@ -275,9 +305,21 @@ def photometric(
     return clipped
 
 
-def _pyramid(sample: Sample) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def _stacked(sample: Sample) -> NDArray[np.float32]:
+    """Puts the heights behind the bands, so that they are warped and pasted with them."""
+    if sample.heights is None:
+        return _with_unknown_heights(sample.image)
+    return np.dstack([sample.image, sample.heights]).astype(np.float32)
+
+
+def _with_unknown_heights(image: NDArray[Any]) -> NDArray[np.float32]:
+    unknown = np.full(image.shape[:2], np.nan, np.float32)
+    return np.dstack([image, unknown]).astype(np.float32)
+
+
+def _pyramid(image: NDArray[Any], mask: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Returns (image, mask) at full, half, quarter ... size, images low-pass filtered."""
-    levels = [(sample.image, sample.mask)]
+    levels = [(image, mask)]
     while min(levels[-1][1].shape) >= 256:
         image, mask = levels[-1]
         height, width = mask.shape[0] // 2, mask.shape[1] // 2

@@ -40,7 +40,11 @@ class SegmentationLoss:
         self._config = config
 
     def __call__(
-        self, output: NetworkOutput, masks: Tensor, teacher_logits: Tensor | None = None
+        self,
+        output: NetworkOutput,
+        masks: Tensor,
+        teacher_logits: Tensor | None = None,
+        heights: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss.
 
@@ -48,6 +52,7 @@ class SegmentationLoss:
             output: Of a network in training mode.
             masks: (N, H, W) int64 class ids or the ignore value.
             teacher_logits: (N, K, h, w) scores of a teacher at any stride, or None.
+            heights: (N, H, W) metres, not a number where unknown, or None.
 
         Returns:
             Scalar.
@@ -69,6 +74,8 @@ class SegmentationLoss:
         loss = loss + config.edge * edge_loss(
             output.edge_logits.float(), masks, ignore_index=self._ignore_index
         )
+        if heights is not None and output.heights is not None:
+            loss = loss + config.height * height_loss(output.heights.float(), heights)
         if teacher_logits is not None:
             teacher = F.interpolate(
                 teacher_logits.float(),
@@ -141,6 +148,20 @@ def edge_loss(edge_logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tenso
     overlap = (probabilities * truth).sum()
     dice = 1 - (2 * overlap + 1) / (probabilities.sum() + (truth * valid).sum() + 1)
     return balanced + dice
+
+
+def height_loss(predicted: Tensor, heights: Tensor) -> Tensor:
+    """Mean absolute error in metres over the cells whose heights are known in every pixel.
+
+    Args:
+        predicted: (N, 1, h, w).
+        heights: (N, H, W) metres, not a number where unknown; H = 4 h.
+    """
+    cell = heights.shape[-1] // predicted.shape[-1]
+    truth = F.avg_pool2d(heights.unsqueeze(1), cell)
+    known = truth.isfinite()
+    error = (predicted - truth.nan_to_num()).abs() * known
+    return error.sum() / known.sum().clamp_min(1)
 
 
 def distillation_loss(

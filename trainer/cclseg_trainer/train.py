@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cclseg.dataset import DatasetFolder, Sample
 
     from .config import TrainConfig
+    from .data import Batch
     from .models import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,14 @@ def train(
     """
     # Everything is read and checked before anything is written.
     bands = dataset.check(("train", "val"))
-    samples = [dataset.load(stem) for stem in dataset.stems("train")]
+    learns_heights = model_config.height_head
+    samples = [dataset.load(stem, with_heights=learns_heights) for stem in dataset.stems("train")]
     _check_depth(samples, dataset)
+    if learns_heights and all(sample.heights is None for sample in samples):
+        raise InputError(
+            f"the network learns heights, {dataset.root} holds none; expected metres above ground "
+            f"in {dataset.root / 'heights'}/<stem>.tif, or train without --height-head"
+        )
     sampler = CropSampler(
         samples, dataset.class_names, ignore_index=dataset.ignore_index, config=config
     )
@@ -156,10 +163,10 @@ def train(
         run.calibrate()
         run.validate(dataset, log, progress)  # what rounding costs without training
     clock = _StepClock()
-    for images, masks in sampler.batches(run.step):
+    for batch in sampler.batches(run.step):
         if run.step >= run.steps:
             break
-        loss = run.train_step(images, masks, folder)
+        loss = run.train_step(batch, folder)
         log.write("loss", run.step, loss)
         log.write("lr", run.step, run.rate)
         progress.on_step(run.step, run.steps, loss)
@@ -235,10 +242,10 @@ class _Run:
         """Lets a network that rounds see what it will meet, before a step is done."""
         assert isinstance(self._model, QuantizedNetwork)
         for step in range(_CALIBRATION_BATCHES):
-            self._model.calibrate(self._sampler.batch(step)[0].to(self._device))
+            self._model.calibrate(self._sampler.batch(step).images.to(self._device))
         self._average.load_state_dict(self._model.state_dict())
 
-    def train_step(self, images: Tensor, masks: Tensor, folder: Path) -> float:
+    def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
         config = self._config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
@@ -250,13 +257,14 @@ class _Run:
             is_early = self.step < config.freeze_norm_share * self.steps
             _freeze_norms(self._encoder, only_of_frozen_weights=not is_early)
 
-        images = images.to(self._device, memory_format=torch.channels_last)
-        masks = masks.to(self._device)
+        images = batch.images.to(self._device, memory_format=torch.channels_last)
+        masks = batch.masks.to(self._device)
+        heights = batch.heights.to(self._device) if batch.heights is not None else None
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = _soft_labels(self._teacher, images)
             output = self._model(images)
-        loss = self._loss(output, masks, teacher_logits)
+        loss = self._loss(output, masks, teacher_logits, heights)
         if not math.isfinite(loss.item()):
             _save_batch(folder, images, masks)
             raise TrainingError(
@@ -294,7 +302,7 @@ class _Run:
         assert self._teacher is not None
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
-            images = self._sampler.batch(step)[0].to(self._device)
+            images = self._sampler.batch(step).images.to(self._device)
             distances.append(F.mse_loss(self._average(images), self._teacher(images)).item())
         return float(np.mean(distances))
 
