@@ -262,7 +262,7 @@ def test_quantisation_begins_with_a_trained_network_of_the_same_kind(
     with pytest.raises(InputError, match="give its checkpoint: --start"):
         train(tiny_dataset, NANO, QUICK_QUANTIZED, tmp_path / "run")
     other = replace(NANO, fusion="plain")
-    with pytest.raises(InputError, match="leave --model and --fusion out"):
+    with pytest.raises(InputError, match="leave out --model and the options"):
         train(tiny_dataset, other, QUICK_QUANTIZED, tmp_path / "run", start=trained)
     renamed = replace(tiny_dataset, class_names=("red", "blue", "green"))
     with pytest.raises(InputError, match="knows the classes red, green, blue"):

@@ -106,6 +106,15 @@ def test_three_steps_reach_every_parameter(row):
     assert without == []
 
 
+@pytest.mark.parametrize("row", ROWS)
+def test_the_merged_form_computes_the_same(row):
+    model = opened(row)
+    images = torch.from_numpy(images_for(row))
+    with torch.inference_mode():
+        expected, found = model(images), merged_for_inference(model)(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_files_compute_what_torch_does(row, tmp_path):

@@ -76,7 +76,7 @@ def check_quantized_origin(
     if origin.model_config != model_config:
         raise InputError(
             f"the checkpoint is {origin.model_config}, asked for is {model_config}; quantisation "
-            "changes no shapes: leave --model and --fusion out"
+            "changes no shapes: leave out --model and the options of its shape"
         )
     return origin
 
