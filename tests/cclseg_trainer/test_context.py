@@ -61,6 +61,15 @@ def test_deformable_convolution_reads_where_its_taps_have_moved(groups):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
+def test_taps_of_half_precision_maps_keep_their_places():
+    x = maps(1, 2, 5, 300).bfloat16()
+    weight = torch.zeros(2, 1, 3, 3, dtype=torch.bfloat16)
+    weight[:, :, 1, 1] = 1  # the tap in the middle alone: the map itself comes back
+    offsets, masks = x.new_zeros(1, 18, 5, 300), x.new_ones(1, 9, 5, 300)
+    found = deform_conv2d(x, offsets, masks, weight)
+    torch.testing.assert_close(found, x, rtol=1e-2, atol=1e-3)
+
+
 def test_gradients_of_the_deformable_convolution_match_finite_ones():
     inputs = (
         maps(1, 2, 3, 4),

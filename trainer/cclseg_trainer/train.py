@@ -132,7 +132,7 @@ def train(
     """
     # Everything is read and checked before anything is written.
     bands = dataset.check(("train", "val"))
-    learns_heights = model_config.height_head
+    learns_heights = model_config.height_head and not config.quantize
     samples = [dataset.load(stem, with_heights=learns_heights) for stem in dataset.stems("train")]
     _check_depth(samples, dataset)
     if learns_heights and all(sample.heights is None for sample in samples):

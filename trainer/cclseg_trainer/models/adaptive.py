@@ -31,12 +31,15 @@ def deform_conv2d(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor) -> 
     Returns:
         (N, C_out, H, W).
     """
+    # Half precision is too coarse for places; under autocast it is what x arrives in.
+    work = torch.promote_types(x.dtype, torch.float32)
+    x, offsets = x.to(work), offsets.to(work)
     channels, height, width = x.shape[1:]
     side = weight.shape[-1]
     taps = side * side
     groups = channels // weight.shape[1]
     steps, all_rows, all_columns = (
-        torch.arange(count, dtype=x.dtype, device=x.device) for count in (taps, height, width)
+        torch.arange(count, dtype=work, device=x.device) for count in (taps, height, width)
     )
     down = torch.div(steps, side, rounding_mode="floor") - side // 2
     right = steps % side - side // 2
@@ -53,7 +56,8 @@ def deform_conv2d(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor) -> 
     )  # (N, K, H, W, 2) as (x, y)
     seen = F.grid_sample(x, grid.flatten(1, 2), mode="bilinear", align_corners=False)
     seen = torch.unflatten(seen, 2, (taps, height)) * masks.unsqueeze(1)  # (N, C, K, H, W)
-    return F.conv2d(seen.flatten(1, 2), weight.flatten(1)[:, :, None, None], groups=groups)
+    taken = seen.flatten(1, 2).to(weight.dtype)
+    return F.conv2d(taken, weight.flatten(1)[:, :, None, None], groups=groups)
 
 
 class DeformableDepthwise(nn.Module):

@@ -192,9 +192,10 @@ def _plan(graph: fx.Graph, network: nn.Module) -> tuple[frozenset[str], list[str
     on_grid: set[fx.Node] = set()  # rounded already, or moved from where it was
     integral: set[fx.Node] = set()  # made by what computes in integers
     for node in graph.nodes:
-        if is_one(node, _MOVES) and node.all_input_nodes[0] in on_grid:
-            on_grid.add(node)
-            integral |= {node} if node.all_input_nodes[0] in integral else set()
+        if is_one(node, _MOVES):
+            for kept in (on_grid, integral):
+                if node.all_input_nodes[0] in kept:
+                    kept.add(node)
         if node not in convolutions and not is_one(node, _JOINS):
             continue
         if node not in convolutions and integral.isdisjoint(node.all_input_nodes):
