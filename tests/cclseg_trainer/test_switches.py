@@ -14,6 +14,7 @@ from cclseg.backends.onnx_runtime import OnnxRuntimeBackend
 from cclseg.backends.open_vino import OpenVinoBackend
 from cclseg_export.calibrate import calibrate
 from cclseg_export.emit import emit
+from cclseg_export.emulate import runnable_anywhere
 from cclseg_export.to_onnx import save_model, to_onnx
 from cclseg_trainer.config import LossConfig
 from cclseg_trainer.losses import SegmentationLoss
@@ -130,7 +131,7 @@ def test_files_compute_what_torch_does(row, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["gate, ppm", "criss-cross", "interlaced"])
+@pytest.mark.parametrize("row", ["gate, ppm", "full, gcn", "criss-cross", "interlaced"])
 def test_int8_files_stay_close(row):
     model = exported(row)
     images = images_for(row)
@@ -142,7 +143,7 @@ def test_int8_files_stay_close(row):
         onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
             None, {"images": images}
         )[0]
-        for m in (quantized, model)
+        for m in (runnable_anywhere(quantized), model)
     )
     # 20 dB with random weights; one wrong step gives below 10.
     assert np.square(found - expected).mean() < 0.01 * np.square(expected - expected.mean()).mean()
