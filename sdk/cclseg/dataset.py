@@ -4,6 +4,7 @@ Layout::
 
     images/<stem>.(jpg|png|tif ...)   any number of bands
     masks/<stem>.png                  8-bit class ids, ignore_index = no label
+    heights/<stem>.tif                optional: metres above ground, not a number where unknown
     classes.json                      {"classes": [{"index", "name", "color"}], "ignore_index": 255}
     splits.json                       {"train": [stems], "val": [stems], "test": [stems]}
 
@@ -35,6 +36,7 @@ UNLABELLED = "unlabelled"
 """Name of the split whose images have no masks."""
 
 _CHECKING_THREADS = 4
+_HIGHEST_M = 1000.0  # above ground; beyond are the marks of missing values
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class Sample:
         stem: File-name stem that image and mask share.
         image: (H, W, C), file's own type; three-band photographs are red, green, blue.
         mask: (H, W) class ids or the ignore value.
+        heights: (H, W) float32 metres above ground, not a number where unknown; None without.
     """
 
     stem: str
     image: NDArray[Any]
     mask: Mask
+    heights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,12 @@ class DatasetFolder:
         """Returns where the mask of an image lies."""
         return self.root / "masks" / f"{stem}.png"
 
-    def load(self, stem: str) -> Sample:
+    def load(self, stem: str, *, with_heights: bool = False) -> Sample:
         """Reads one image with its mask into memory.
+
+        Args:
+            stem: Which one.
+            with_heights: Read its heights as well, where there are any.
 
         Raises:
             DatasetError: A file is unreadable, the sizes differ, or an id is out of range.
@@ -111,7 +119,8 @@ class DatasetFolder:
                 f"{self.mask_path(stem)} holds class id {labelled.max()}; expected "
                 f"0..{len(self.class_names) - 1} or {self.ignore_index}"
             )
-        return Sample(stem, image, mask)
+        heights = self._heights(stem, mask.shape) if with_heights else None
+        return Sample(stem, image, mask, heights)
 
     def load_image(self, stem: str) -> NDArray[Any]:
         """Reads one image, (H, W, C), in the order of :class:`Sample`.
@@ -126,6 +135,21 @@ class DatasetFolder:
         if image.shape[2] == 3 and self.image_paths[stem].suffix.lower() not in RASTER_SUFFIXES:
             image = image[:, :, ::-1]
         return np.ascontiguousarray(image)
+
+    def _heights(self, stem: str, size_hw: tuple[int, ...]) -> NDArray[np.float32] | None:
+        path = self.root / "heights" / f"{stem}.tif"
+        if not path.exists():
+            return None
+        try:
+            heights = read_image(path)
+        except InputError as error:
+            raise DatasetError(str(error)) from error
+        if heights.shape != (*size_hw, 1):
+            raise DatasetError(
+                f"{path} is {heights.shape}; expected one band of the size of the image, {size_hw}"
+            )
+        metres = heights[:, :, 0].astype(np.float32)
+        return np.where(np.abs(metres) < _HIGHEST_M, metres, np.float32("nan"))
 
     def check(self, splits: Sequence[str] | None = None) -> int:
         """Reads every file of the named splits and reports all that is wrong at once.

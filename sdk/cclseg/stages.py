@@ -152,8 +152,10 @@ class Stages:
         self._waiting.close()
         self._packer.close()
         self.results.close()
-        for channel in (self._computed, self._permits, *self._rooms.values()):
-            channel.close(drop=True)
+        self._computed.close(drop=True)
+        self._permits.close(drop=True)
+        for rooms in self._rooms.values():
+            rooms.close(drop=True)
         for thread in self._threads:
             if thread is not threading.current_thread():  # the garbage collector runs anywhere
                 thread.join()

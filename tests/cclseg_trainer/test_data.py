@@ -34,11 +34,35 @@ def _coded_sample(height=150, width=200, bands=3, dtype=np.uint8):
 def test_labels_follow_the_pixels_through_every_warp(bands):
     sampler = _sampler([_coded_sample(600, 800, bands=bands)])
     for index in range(20):
-        image, mask = sampler.crop(0, index)
+        image, mask, _ = sampler.crop(0, index)
         assert image.shape == (bands, 64, 64)
         found = (image[0] * 128 + 127 - 20) / 60
         # Interpolated pixels on class borders differ; everywhere else image and label agree.
         assert (np.abs(found - mask) < 0.05).mean() > 0.85
+
+
+def test_heights_follow_the_pixels_and_their_gaps_stay_gaps():
+    sample = _coded_sample()
+    heights = sample.mask * np.float32(10) + 3
+    heights[:40, :40] = np.nan
+    without = _coded_sample()
+    augment = replace(PLAIN, paste_share=0.5)
+    sampler = _sampler([replace(sample, heights=heights), without], augment=augment)
+    known = 0
+    for index in range(20):
+        image, mask, found = sampler.crop(0, index)
+        assert image.shape == (3, 64, 64)
+        assert found.shape == (64, 64)
+        is_known = np.isfinite(found)
+        known += is_known.sum()
+        # Between classes heights are interpolated, as the bands are.
+        assert (np.abs(found - (10.0 * mask + 3)) < 0.01)[is_known].sum() >= 0.8 * is_known.sum()
+        np.testing.assert_allclose(
+            (image[0] * 128 + 127 - 20)[is_known], 6 * (found[is_known] - 3), atol=1e-2
+        )
+    assert 0 < known < 20 * 64 * 64
+    assert sampler.batch(0).heights.shape == (2, 64, 64)
+    assert _sampler([without]).batch(0).heights is None
 
 
 def test_crops_depend_on_seed_step_and_index_alone():
@@ -67,7 +91,7 @@ def test_balanced_crops_show_a_rare_class_often():
 
 
 def test_images_smaller_than_the_crop_are_mirrored_not_padded():
-    image, mask = _sampler([_coded_sample(40, 50)]).crop(0, 0)
+    image, mask, _ = _sampler([_coded_sample(40, 50)]).crop(0, 0)
     assert set(np.unique(mask)) <= {0, 1, 2}
     assert image.min() >= (20 - 127) / 128 - 0.01
 
@@ -100,7 +124,7 @@ def test_other_than_8_bit_data_are_normalised_by_their_own_statistics():
 def test_labels_follow_the_pixels_through_every_mixture(kind):
     sampler = _sampler([_coded_sample()], augment=replace(PLAIN, **{kind: 1.0}))
     for index in range(10):
-        image, mask = sampler.crop(0, index)
+        image, mask, _ = sampler.crop(0, index)
         raw = image[0] * 128 + 127
         close = np.abs(raw - (mask * 60 + 20)) < 1
         assert close.mean() > 0.9  # all but the interpolated borders

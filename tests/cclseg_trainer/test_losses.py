@@ -10,6 +10,7 @@ from cclseg_trainer.config import LossConfig
 from cclseg_trainer.losses import SegmentationLoss, class_weights
 from cclseg_trainer.losses.balance import DynamicBalance
 from cclseg_trainer.losses.edges import edge_loss
+from cclseg_trainer.losses.heights import height_loss
 from cclseg_trainer.losses.pixels import cross_entropy, focal_loss, hard_pixel_loss
 from cclseg_trainer.losses.regions import dice_loss, lovasz_loss
 from cclseg_trainer.losses.teaching import distillation_loss
@@ -300,3 +301,14 @@ def test_every_part_counts_with_its_weight(part):
 
     assert value(2.0) - value(1.0) == pytest.approx(value(1.0) - value(0.0), rel=1e-3)
     assert value(1.0) != value(0.0)
+
+
+def test_height_loss_is_the_mean_error_of_known_cells():
+    heights = torch.full((1, 8, 8), 5.0)
+    heights[0, 0, 0] = float("nan")  # makes one of four cells unknown
+    predicted = torch.full((1, 1, 2, 2), 7.0, requires_grad=True)
+    loss = height_loss(predicted, heights)
+    assert loss.item() == pytest.approx(2.0)
+    loss.backward()
+    assert predicted.grad.flatten().tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+    assert height_loss(predicted, torch.full((1, 8, 8), float("nan"))).item() == 0

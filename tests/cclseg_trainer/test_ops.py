@@ -7,6 +7,7 @@ import pytest
 import torch
 from correlation_contract import CorrelationContract, normal_maps
 
+from cclseg.correlation import local_correlation as definition
 from cclseg_trainer.ops import expanded, local_correlation
 
 
@@ -71,6 +72,30 @@ def test_gradients_match_finite_differences(window, normalize):
         )
 
     assert torch.autograd.gradcheck(correlation, (a, b))
+
+
+@pytest.mark.parametrize("metric", ["ssd", "sad"])
+@pytest.mark.parametrize("window", [(0, 1), (1, 1), (2, 3)])
+def test_differences_follow_the_definition(metric, window):
+    a, b = leaves((2, 6, 5, 7))
+    options = {"radius": window[0], "dilation": window[1], "groups": 2, "metric": metric}
+    found = local_correlation(a, b, **options)
+    expected = definition(a.numpy(), b.numpy(), **options)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["ssd", "sad"])
+def test_gradients_of_differences_match_finite_ones(metric):
+    a, b = (m.requires_grad_() for m in leaves((1, 4, 3, 4)))
+    assert torch.autograd.gradcheck(
+        lambda u, v: local_correlation(u, v, radius=1, groups=2, metric=metric), (a, b)
+    )
+
+
+def test_normalised_differences_are_refused():
+    a, _ = leaves((1, 4, 3, 4))
+    with pytest.raises(ValueError, match="expected it with 'ncc'"):
+        local_correlation(a, a, radius=1, metric="sad", normalize=True)
 
 
 def test_gradient_by_one_map_used_twice():

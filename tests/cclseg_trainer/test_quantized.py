@@ -31,6 +31,8 @@ from cclseg_trainer.models.quantized import QuantizedRange, quantized_weight
 from cclseg_trainer.train import train
 
 NANO = VARIANTS["ccl-nano"]
+# Those whose parts differ; the others are wider or deeper.
+KINDS = ("ccl-nano", "ccl-lite0", "unet-r18", "unet-lite0", "linknet-r18")
 QUICK = TrainConfig(
     steps=6, batch_size=2, crop_px=64, val_every=3, warmup_steps=2, pretrained=False
 )
@@ -116,7 +118,7 @@ def test_a_layer_computes_what_the_file_for_cpus_does(tmp_path, integer_kernels)
     assert (integers > 0.001).mean() < 0.01
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", KINDS)
 def test_it_rounds_the_tensors_that_the_file_for_cpus_rounds(variant):
     checkpoint = checkpoint_of(randomised(variant))
     tile = _pixels(1)
@@ -135,11 +137,11 @@ def test_it_rounds_the_tensors_that_the_file_for_cpus_rounds(variant):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", KINDS)
 def test_gradients_reach_every_parameter_through_the_rounding(variant):
     network = QuantizedNetwork(merged_for_inference(randomised(variant))).train()
     output = network(torch.randn(2, 3, 64, 64))
-    sum(part.square().mean() for part in output).backward()
+    sum(part.square().mean() for part in output if part is not None).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 
@@ -260,7 +262,7 @@ def test_quantisation_begins_with_a_trained_network_of_the_same_kind(
     with pytest.raises(InputError, match="give its checkpoint: --start"):
         train(tiny_dataset, NANO, QUICK_QUANTIZED, tmp_path / "run")
     other = replace(NANO, fusion="plain")
-    with pytest.raises(InputError, match="leave --model and --fusion out"):
+    with pytest.raises(InputError, match="leave out --model and the options"):
         train(tiny_dataset, other, QUICK_QUANTIZED, tmp_path / "run", start=trained)
     renamed = replace(tiny_dataset, class_names=("red", "blue", "green"))
     with pytest.raises(InputError, match="knows the classes red, green, blue"):

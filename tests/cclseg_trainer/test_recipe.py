@@ -1,10 +1,12 @@
 """Recipes: what a file says is what a run gets, and what it cannot say is refused by name."""
 
 import pytest
+from click.testing import CliRunner
 
 from cclseg.errors import InputError
 from cclseg.spec import ModelSpec
-from cclseg_trainer.checkpoint import Checkpoint
+from cclseg_trainer.checkpoint import Checkpoint, load_checkpoint
+from cclseg_trainer.cli import train as train_verb
 from cclseg_trainer.config import AugmentConfig, LossConfig, TrainConfig
 from cclseg_trainer.models import build_model, find_variant
 from cclseg_trainer.recipe import Recipe, read_recipe
@@ -52,7 +54,7 @@ def test_an_empty_one_is_the_default(recipe):
         ("[augment]\nscale = [1, 2, 3]", r"scale is \[1, 2, 3\]; expected a list of 2 values"),
         ("augment = 3", r"'augment' is 3; expected a table \[augment\]"),
         ('[model]\nfusion = "gate"', r"\[model\] has no name"),
-        ('[model]\nname = "ccl-nano"\nfusion = "gatter"', r"expected 'plain' or 'gate'"),
+        ('[model]\nname = "ccl-nano"\nfusion = "gatter"', r"expected 'plain' or 'gate' or"),
         ('[model]\nname = "ccl-nanu"', r"did you mean 'ccl-nano'"),
         ("steps = ", "is no TOML file"),
         ("crop_px = 100", "crop_px is 100; expected a multiple of 32"),
@@ -75,3 +77,17 @@ def test_a_run_can_be_repeated_from_its_checkpoint(tmp_path):
 def test_a_missing_file_is_an_error_of_input(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read_recipe(tmp_path / "none.toml")
+
+
+def test_options_take_the_place_of_what_a_recipe_says(tiny_dataset, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        "steps = 9\nbatch_size = 2\ncrop_px = 64\npretrained = false\n[loss]\nlovasz = 0.5\n"
+        '[model]\nname = "ccl-nano"\nfusion = "plain"\n'
+    )
+    words = [str(tiny_dataset.root), "--recipe", str(recipe), "--steps", "2", "-o"]
+    result = CliRunner().invoke(train_verb, [*words, str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    trained = load_checkpoint(tmp_path / "run" / "best.pt")
+    assert (trained.train_config.steps, trained.train_config.loss.lovasz) == (2, 0.5)
+    assert (trained.model_config.name, trained.model_config.fusion) == ("ccl-nano", "plain")

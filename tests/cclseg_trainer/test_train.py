@@ -11,9 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from cclseg.errors import BackendError, DatasetError, InputError
 from cclseg_trainer.checkpoint import load_checkpoint
+from cclseg_trainer.cli import train as train_command
 from cclseg_trainer.config import AugmentConfig, LossConfig, TrainConfig
 from cclseg_trainer.models import VARIANTS
 from cclseg_trainer.schedule import learning_rate
@@ -195,3 +197,60 @@ def test_where_memory_ends_the_message_says_what_to_lower(tiny_dataset, tmp_path
     monkeypatch.setattr("cclseg_trainer.train.initial_network", greedy_network)
     with pytest.raises(TrainingError, match=r"2 crops of 64 x 64 px; lower --batch-size or --crop"):
         train(tiny_dataset, NANO, QUICK, tmp_path)
+
+
+def test_options_choose_the_network_and_its_bands(dataset_with_heights, tmp_path):
+    options = (
+        "--model ccl-nano --fusion gather --metric sad --up corr --ctx ppm --adaptive lsk "
+        "--auto rotation --lag-weights dynamic --activation relu --bands red,green,blue "
+        "--indices exg,vari --height-head --no-pretrained --steps 2 --batch-size 2 --crop 64"
+    )
+    run = tmp_path / "run"
+    result = CliRunner().invoke(
+        train_command,
+        [str(dataset_with_heights.root), "-o", str(run), *options.split()],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0
+    checkpoint = load_checkpoint(run / "best.pt")
+    expected = replace(
+        NANO, num_classes=3, fusion="gather", metric="sad", up="corr", ctx="ppm", adaptive="lsk",
+        auto="rotation", lag_weights="dynamic", activation="relu", indices=("exg", "vari"),
+        band_names=("red", "green", "blue"), band_gain=(128 / 255,) * 3,
+        band_offset=(127 / 255,) * 3, height_head=True,
+    )  # fmt: skip
+    assert checkpoint.model_config == expected
+    assert checkpoint.spec.bands == ("red", "green", "blue")
+    assert checkpoint.build()(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 16, 16)
+
+
+def test_a_network_of_another_kind_has_no_such_switch(tmp_path):
+    with pytest.raises(InputError, match="unet-r18 has no --ctx"):
+        CliRunner().invoke(
+            train_command,
+            ["data", "-o", str(tmp_path / "run"), "--model", "unet-r18", "--ctx", "ppm"],
+            catch_exceptions=False,
+        )
+
+
+def test_heights_are_learnt_where_the_data_have_them(dataset_with_heights, tiny_dataset, tmp_path):
+    data = dataset_with_heights
+    config = replace(QUICK, steps=40, val_every=40, augment=AugmentConfig(photometric=0.3))
+    result = train(data, replace(NANO, height_head=True), config, tmp_path / "run")
+    model = load_checkpoint(result.best).build().train()
+    sample = data.load("a", with_heights=True)
+    image = torch.from_numpy((sample.image.astype(np.float32) - 127) / 128).permute(2, 0, 1)
+    with torch.inference_mode():
+        heights = model(torch.stack([image, image])).heights[0, 0].numpy()
+    truth = sample.heights[2::4, 2::4]
+    known = np.isfinite(truth)  # 255 in the mask is beyond what heights can be
+    known[0] = False
+    assert np.corrcoef(heights[known], truth[known])[0, 1] > 0.6
+    with pytest.raises(InputError, match="holds none; expected metres above ground"):
+        train(tiny_dataset, replace(NANO, height_head=True), config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_names_of_bands_must_be_as_many_as_the_bands(tiny_dataset, tmp_path):
+    with pytest.raises(InputError, match="3 bands, 2 names were given"):
+        train(tiny_dataset, replace(NANO, band_names=("a", "b")), QUICK, tmp_path / "run")

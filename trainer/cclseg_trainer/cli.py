@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .model_config import INDEX_NAMES, SWITCHES, choices_of
+
 if TYPE_CHECKING:
     from .config import TrainConfig
-    from .models.config import Fusion, ModelConfig
+    from .model_config import ModelConfig
 
 _DEFAULT_VARIANT = "ccl-lite0"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _switches(command: _Command) -> _Command:
+    """Gives a command one option per choice in the shape of a CCL network."""
+    for name, purpose in reversed(SWITCHES.items()):
+        option = click.option(
+            f"--{name.replace('_', '-')}", type=click.Choice(choices_of(name)), help=purpose
+        )
+        command = option(command)
+    return command
+
+
+def _names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    """Splits "red,green,blue"."""
+    return tuple(name.strip() for name in value.split(",")) if value else None
 
 
 @click.command()
@@ -20,6 +41,12 @@ _DEFAULT_VARIANT = "ccl-lite0"
 @click.option("--model", "variant", help="Network variant (default: ccl-lite0).")
 @click.option(
     "-o", "--out", "run", type=click.Path(path_type=Path), required=True, help="Folder of the run."
+)
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    help="TOML file with any field of the configuration, or a checkpoint to train like.",
 )
 @click.option("--steps", type=int, help="Optimiser steps (default: those of the recipe).")
 @click.option("--max-minutes", type=float, help="Fit the schedule to this time.")
@@ -29,7 +56,22 @@ _DEFAULT_VARIANT = "ccl-lite0"
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option("--val-every", type=int, help="Steps between validations.")
 @click.option("--virtual-share", type=float, help="Share of crops from the virtual flight.")
-@click.option("--fusion", type=click.Choice(["plain", "gate"]), help="How maps are fused.")
+@click.option(
+    "--unlabelled-crops", type=int, help='Crops per step from the images of the split "unlabelled".'
+)
+@_switches
+@click.option(
+    "--bands", "band_names", callback=_names, help="Names of the bands: red,green,blue,nir."
+)
+@click.option(
+    "--indices", callback=_names, help=f"Indices computed from the bands: {','.join(INDEX_NAMES)}."
+)
+@click.option(
+    "--height-head",
+    is_flag=True,
+    default=None,
+    help="Learn heights/<stem>.tif beside the classes; no part of the exported network.",
+)
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
 @click.option(
@@ -42,7 +84,10 @@ def train(
     data: Path,
     variant: str | None,
     run: Path,
-    fusion: Fusion | None,
+    recipe_file: Path | None,
+    band_names: tuple[str, ...] | None,
+    indices: tuple[str, ...] | None,
+    height_head: bool | None,
     quantize: bool,
     **options: Any,
 ) -> None:
@@ -50,16 +95,25 @@ def train(
 
     The folder holds images/, masks/, classes.json and splits.json. Training uses the split
     "train" and keeps the weights that do best on "val". Started again, a run resumes.
+
+    Options take the place of what a recipe says.
     """
     from cclseg.dataset import open_dataset
 
     from .config import QUANTIZED_RECIPE, TrainConfig
     from .progress import TrainingDisplay
+    from .recipe import Recipe, read_recipe
     from .train import train as run_training
 
     files = {name: options.pop(name) for name in ("start", "teacher")}
-    model_config = _network(variant, fusion, origin=files["start"] if quantize else None)
-    config = _configured(QUANTIZED_RECIPE if quantize else TrainConfig(), options)
+    shape = {name: options.pop(name) for name in SWITCHES}
+    shape |= {"band_names": band_names, "indices": indices, "height_head": height_head}
+    recipe = Recipe(train=QUANTIZED_RECIPE if quantize else TrainConfig())
+    if recipe_file:
+        recipe = read_recipe(recipe_file)
+    origin = files["start"] if quantize else None
+    model_config = _network(variant, shape, recipe.model, origin=origin)
+    config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
     with TrainingDisplay() as display:
         result = run_training(
             open_dataset(data), model_config, config, run, **files, progress=display
@@ -69,25 +123,33 @@ def train(
     click.echo(f"next: cclseg val {result.best} {data} --split test")
 
 
-def _network(variant: str | None, fusion: Fusion | None, *, origin: Path | None) -> ModelConfig:
-    """Returns the network that was asked for: by name, else that of a checkpoint."""
+def _network(
+    variant: str | None,
+    shape: dict[str, Any],
+    in_recipe: ModelConfig | None,
+    *,
+    origin: Path | None,
+) -> ModelConfig:
+    """Returns the network that was asked for: by name, else that of a checkpoint or recipe."""
     from cclseg.errors import InputError
 
     from .checkpoint import load_checkpoint
-    from .models import CCLConfig, find_variant
+    from .models import find_variant
 
     if origin and not variant:
         config = load_checkpoint(origin).model_config
+    elif in_recipe and not variant:
+        config = in_recipe
     else:
         config = find_variant(variant or _DEFAULT_VARIANT)
-    if fusion is None:
-        return config
-    if not isinstance(config, CCLConfig):
+    changes = {name: value for name, value in shape.items() if value is not None}
+    missing = [name for name in changes if not hasattr(config, name)]
+    if missing:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise InputError(
-            f"{config.name} has no fusion by correlation; expected a CCL network with --fusion, or "
-            "leave the option out"
+            f"{config.name} has no {options}; expected a CCL network with it, or leave it out"
         )
-    return dataclasses.replace(config, fusion=fusion)
+    return dataclasses.replace(config, **changes)
 
 
 def _configured(config: TrainConfig, options: dict[str, Any]) -> TrainConfig:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cclseg.dataset import Sample
 from cclseg.errors import InputError
 from cclseg.virtual import CLASS_NAMES as VIRTUAL_CLASSES
 from cclseg.virtual import random_crop
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from cclseg.dataset import Sample
 
     from .config import AugmentConfig, TrainConfig
     from .mixing import Crop
@@ -75,12 +76,28 @@ class Batch(NamedTuple):
         segments: (N, L, S / stride, S / stride) int64 superpixels, where the loss needs them.
         plain: (M, C, S, S) float32: the last M crops, which have no labels, as they were before
             their exposure and colours were changed.
+        heights: (N, S, S) float32 metres, not a number where unknown; None without heights.
     """
 
     images: Tensor
     masks: Tensor
     segments: Tensor | None = None
     plain: Tensor | None = None
+    heights: Tensor | None = None
+
+
+class Drawn(NamedTuple):
+    """One crop before it becomes network input.
+
+    Attributes:
+        values: (S, S, C) float32, 0 = black, 1 = white.
+        mask: (S, S) int64 class ids or the ignore value.
+        heights: (S, S) float32 metres, not a number where unknown; None without heights.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.int64]
+    heights: NDArray[np.float32] | None
 
 
 class CropSampler:
@@ -109,14 +126,21 @@ class CropSampler:
         stride: int = 4,
     ) -> None:
         self.config = config
-        self._unlabelled = [
-            _pyramid(Sample("", image, np.full(image.shape[:2], ignore_index, np.uint8)))
-            for image in unlabelled
-        ]
         self._stride = stride
         self.normalisation = Normalisation.of(samples)
         self._ignore_index = ignore_index
-        self._pyramids = [_pyramid(sample) for sample in samples]
+        self._has_heights = any(sample.heights is not None for sample in samples)
+        self._pyramids = [
+            _pyramid(_stacked(sample) if self._has_heights else sample.image, sample.mask)
+            for sample in samples
+        ]
+        self._unlabelled = [
+            _pyramid(
+                _with_unknown_heights(image) if self._has_heights else image,
+                np.full(image.shape[:2], ignore_index, np.uint8),
+            )
+            for image in unlabelled
+        ]
         self._places = [_class_places(s.mask, len(class_names)) for s in samples]
         counts = np.array(
             [np.bincount(s.mask.ravel(), minlength=256)[: len(class_names)] for s in samples],
@@ -132,39 +156,48 @@ class CropSampler:
         if config.augment.virtual_share:
             self._check_virtual(samples[0], class_names)
 
-    def crop(self, step: int, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def crop(
+        self, step: int, index: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32] | None]:
         """Makes one crop.
 
         Returns:
-            image (C, S, S) float32 normalised, mask (S, S) int64 class ids or the ignore value.
+            image (C, S, S) float32 normalised, mask (S, S) int64 class ids or the ignore value,
+            heights (S, S) float32 metres or None.
         """
-        values, mask = self._drawn(step, index)
-        return self._network_input(values), mask
+        values, mask, heights = self._drawn(step, index)
+        return self._network_input(values), mask, heights
 
-    def _drawn(self, step: int, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Makes one crop: (S, S, C) float32, 0 = black, 1 = white, and its mask."""
+    def _drawn(self, step: int, index: int) -> Drawn:
+        """Makes one crop as it is before it becomes network input."""
         rng = np.random.default_rng((self.config.seed, step, index))
         augment = self.config.augment
         size = self.config.crop_px
         if rng.random() < augment.virtual_share:
-            image, mask = random_crop(rng, (size, size))
-            image = image[:, :, ::-1]
+            drawn, mask = random_crop(rng, (size, size))
+            image: NDArray[Any] = drawn[:, :, ::-1]
+            if self._has_heights:
+                image = _with_unknown_heights(image)
         else:
             image, mask = self._mixed(rng)
-        return photometric(self._scaled(image), augment, rng), mask.astype(np.int64)
+        image, heights = self._parted(image)
+        return Drawn(photometric(self._scaled(image), augment, rng), mask.astype(np.int64), heights)
 
-    def _drawn_unlabelled(
-        self, step: int, index: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Makes one crop without labels: as it is, changed in exposure and colour, its mask."""
+    def _drawn_unlabelled(self, step: int, index: int) -> tuple[NDArray[np.float32], Drawn]:
+        """Makes one crop without labels: its values as they are, and the crop itself."""
         rng = np.random.default_rng((self.config.seed, step, index))
         number = int(rng.integers(len(self._unlabelled)))
         height, width = self._unlabelled[number][0][1].shape
         place = int(rng.integers(height)), int(rng.integers(width))
         image, mask = self._warped_at(self._unlabelled[number], place, rng)
+        image, heights = self._parted(image)
         plain = self._scaled(image)
         changed = photometric(plain.copy(), self.config.augment, rng)
-        return plain, changed, mask.astype(np.int64)
+        return plain, Drawn(changed, mask.astype(np.int64), heights)
+
+    def _parted(self, image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Takes the heights from behind the bands, where there are any."""
+        return (image[:, :, :-1], image[:, :, -1]) if self._has_heights else (image, None)
 
     def _scaled(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Raw values -> float32, 0 = black, 1 = white."""
@@ -189,14 +222,16 @@ class CropSampler:
         plain = []
         if self._unlabelled:
             for index in range(config.batch_size, config.batch_size + config.unlabelled_crops):
-                original, *_ = drawn = self._drawn_unlabelled(step, index)
+                original, crop = self._drawn_unlabelled(step, index)
                 plain.append(self._network_input(original))
-                crops.append(drawn[1:])
+                crops.append(crop)
+        heights = [crop.heights for crop in crops if crop.heights is not None]
         return Batch(
-            images=_stacked([self._network_input(values) for values, _ in crops]),
-            masks=_stacked([mask for _, mask in crops]),
-            segments=self._segments([values for values, _ in crops]),
-            plain=_stacked(plain) if plain else None,
+            images=_batched([self._network_input(crop.values) for crop in crops]),
+            masks=_batched([crop.mask for crop in crops]),
+            segments=self._segments([crop.values for crop in crops]),
+            plain=_batched(plain) if plain else None,
+            heights=_batched(heights) if heights else None,
         )
 
     def _segments(self, crops: Sequence[NDArray[np.float32]]) -> Tensor | None:
@@ -206,7 +241,7 @@ class CropSampler:
         from .superpixels import superpixels
 
         cells = self.config.crop_px // self._stride
-        return _stacked([superpixels(values, size_hw=(cells, cells)) for values in crops])
+        return _batched([superpixels(values, size_hw=(cells, cells)) for values in crops])
 
     def _network_input(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """(S, S, C) of 0..1 -> (C, S, S), normalised."""
@@ -328,13 +363,25 @@ def photometric(
     return clipped
 
 
-def _stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
+def _batched(arrays: Sequence[NDArray[Any]]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
-def _pyramid(sample: Sample) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def _stacked(sample: Sample) -> NDArray[np.float32]:
+    """Puts the heights behind the bands, so that they are warped and pasted with them."""
+    if sample.heights is None:
+        return _with_unknown_heights(sample.image)
+    return np.dstack([sample.image, sample.heights]).astype(np.float32)
+
+
+def _with_unknown_heights(image: NDArray[Any]) -> NDArray[np.float32]:
+    unknown = np.full(image.shape[:2], np.nan, np.float32)
+    return np.dstack([image, unknown]).astype(np.float32)
+
+
+def _pyramid(image: NDArray[Any], mask: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Returns (image, mask) at full, half, quarter ... size, images low-pass filtered."""
-    levels = [(sample.image, sample.mask)]
+    levels = [(image, mask)]
     while min(levels[-1][1].shape) >= 256:
         image, mask = levels[-1]
         height, width = mask.shape[0] // 2, mask.shape[1] // 2

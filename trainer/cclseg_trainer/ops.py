@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cclseg.correlation import EPS, check_window
+from cclseg.correlation import EPS, Metric, check_window
+from cclseg.errors import InputError
 
 from . import ops_cuda
 
@@ -30,13 +31,16 @@ def local_correlation(
     dilation: int = 1,
     groups: int = 1,
     normalize: bool = False,
+    metric: Metric = "ncc",
 ) -> Tensor:
     """Correlates each place of one map with a window of places of another.
 
     ``out[n, g K + (dy + R)(2R + 1) + (dx + R), y, x] = (1 / d) sum_{c in group g}
     a[n, c, y, x] b[n, c, y + dy dilation, x + dx dilation]`` with K = (2R + 1)^2 and d channels
     per group; b is zero outside the map. With ``normalize`` the sum is divided by
-    ``max(|a_g| |b_g|, 1e-6)``, the L2 norms of the two group vectors, instead of by d.
+    ``max(|a_g| |b_g|, 1e-6)``, the L2 norms of the two group vectors, instead of by d. With the
+    metrics "ssd" and "sad" the products are squared or absolute differences; no kernel is needed
+    for these, they are standard operators to torch and to the exporter.
 
     Under autocast it computes in float32. Forward and backward need memory for a few copies of
     the input and of the output. Second derivatives are not available.
@@ -48,6 +52,7 @@ def local_correlation(
         dilation: Step between places of the window, in pixels.
         groups: Number of channel groups; divides C.
         normalize: Cosine similarity instead of the mean of products.
+        metric: What is averaged over the channels of a group.
 
     Returns:
         (N, groups * (2R + 1)^2, H, W), the type of ``a``.
@@ -57,6 +62,10 @@ def local_correlation(
     """
     ops_cuda.check_maps(a, b)
     check_window(a.shape[1], radius=radius, dilation=dilation, groups=groups)
+    if metric != "ncc":
+        if normalize:
+            raise InputError(f"got normalize with the metric '{metric}'; expected it with 'ncc'")
+        return _distances(a, b, radius=radius, dilation=dilation, groups=groups, metric=metric)
     out: Tensor = torch.ops.cclseg.local_correlation(a, b, radius, dilation, groups, normalize)
     return out
 
@@ -84,6 +93,21 @@ def expanded(
         products = torch.stack([norms[0] * norms[1][place] for place in places], 1)
         out = out / products.clamp_min(EPS)
     return out.reshape(batch, -1, height, width)
+
+
+def _distances(
+    a: Tensor, b: Tensor, *, radius: int, dilation: int, groups: int, metric: Metric
+) -> Tensor:
+    """Averages squared or absolute differences, by standard operators alone."""
+    height, width = a.shape[-2:]
+    left = _grouped(a, groups)
+    right = _padded(_grouped(b, groups), radius * dilation)
+    planes = []
+    for _, y, x in _windows(radius, dilation):
+        difference = left - right[..., y : y + height, x : x + width]
+        size = difference * difference if metric == "ssd" else difference.abs()
+        planes.append(size.mean(2))
+    return torch.stack(planes, 2).reshape(a.shape[0], -1, height, width)
 
 
 def _by_lags(

@@ -9,8 +9,8 @@ from cclseg.errors import InputError
 
 from .models import ModelConfig, QuantizedNetwork, SegmentationNetwork, build_model
 from .models.blocks import merged_for_inference
-from .models.encoders import EfficientNetLite0
-from .models.pretrained import load_imagenet_lite0
+from .models.encoders import EfficientNetLite
+from .models.pretrained import load_imagenet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,18 +41,18 @@ def initial_network(
     model = build_model(model_config)
     encoder = pretrained_encoder(model, config)
     if encoder:
-        load_imagenet_lite0(encoder)
+        load_imagenet(encoder, bands=model_config.in_bands)
         encoder.freeze(config.frozen_stages)
     if origin:
         _take_over(model, origin)
     return model
 
 
-def pretrained_encoder(model: nn.Module, config: TrainConfig) -> EfficientNetLite0 | None:
+def pretrained_encoder(model: nn.Module, config: TrainConfig) -> EfficientNetLite | None:
     """Returns the encoder that the recipe starts from ImageNet weights, if it does so."""
     if not isinstance(model, SegmentationNetwork) or not config.pretrained:
         return None
-    return model.encoder if isinstance(model.encoder, EfficientNetLite0) else None
+    return model.encoder if isinstance(model.encoder, EfficientNetLite) else None
 
 
 def check_quantized_origin(
@@ -76,7 +76,7 @@ def check_quantized_origin(
     if origin.model_config != model_config:
         raise InputError(
             f"the checkpoint is {origin.model_config}, asked for is {model_config}; quantisation "
-            "changes no shapes: leave --model and --fusion out"
+            "changes no shapes: leave out --model and the options of its shape"
         )
     return origin
 

@@ -137,10 +137,13 @@ def train(
     # Everything is read and checked before anything is written.
     learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
     bands = dataset.check((*learnt_from, "val"))
-    sampler = _open_sampler(dataset, config, stride=model_config.output_stride)
-    model_config = dataclasses.replace(
-        model_config, num_classes=len(dataset.class_names), in_bands=bands
+    sampler = _open_sampler(
+        dataset,
+        config,
+        stride=model_config.output_stride,
+        with_heights=model_config.height_head and not config.quantize,
     )
+    model_config = _fitted(model_config, dataset, bands, sampler)
     origin = load_checkpoint(start) if start else None
     if config.quantize:
         spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
@@ -259,12 +262,17 @@ class _Run:
 
         images = batch.images.to(self._device, memory_format=torch.channels_last)
         masks = self._labels(batch)
-        segments = None if batch.segments is None else batch.segments.to(self._device)
+        segments, heights = (
+            None if maps is None else maps.to(self._device)
+            for maps in (batch.segments, batch.heights)
+        )
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = _soft_labels(self._teacher, images)
             output = self._model(images)
-        loss = self._loss(output, masks, teacher_logits, images=images, segments=segments)
+        loss = self._loss(
+            output, masks, teacher_logits, images=images, segments=segments, heights=heights
+        )
         if not math.isfinite(loss.item()):
             _save_batch(folder, images, masks)
             raise TrainingError(
@@ -406,13 +414,34 @@ def validate(
         return evaluate(segmenter, dataset, split, on_result=keep).report(spec.class_names)
 
 
+def _fitted(
+    config: ModelConfig, dataset: DatasetFolder, bands: int, sampler: CropSampler
+) -> ModelConfig:
+    """Sets what a network must know of the data: classes, bands, and their units."""
+    if config.band_names and len(config.band_names) != bands:
+        raise InputError(
+            f"the images have {bands} bands, {len(config.band_names)} names were given "
+            f"({', '.join(config.band_names)}); name each band once, in order: --bands"
+        )
+    config = dataclasses.replace(config, num_classes=len(dataset.class_names), in_bands=bands)
+    if not config.indices:
+        return config
+    normal = sampler.normalisation
+    return dataclasses.replace(
+        config,
+        band_gain=tuple(std / normal.value_range for std in normal.std),
+        band_offset=tuple(mean / normal.value_range for mean in normal.mean),
+    )
+
+
 def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
     bands = config.in_bands
-    names = ("red", "green", "blue") if bands == 3 else tuple(f"band{i + 1}" for i in range(bands))
+    numbered = tuple(f"band{i + 1}" for i in range(bands))
+    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered)
     trained_on = [dataset.root.resolve().name]
     if sampler.config.augment.virtual_share:
         trained_on.append("virtual flight")
-    if sampler.config.pretrained and config.encoder == "lite0":
+    if sampler.config.pretrained and config.encoder in ("lite0", "lite2"):
         trained_on.insert(0, "ImageNet-1k (encoder)")
     return ModelSpec(
         name=config.name,
@@ -428,13 +457,21 @@ def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler)
     )
 
 
-def _open_sampler(dataset: DatasetFolder, config: TrainConfig, *, stride: int) -> CropSampler:
+def _open_sampler(
+    dataset: DatasetFolder, config: TrainConfig, *, stride: int, with_heights: bool
+) -> CropSampler:
     """Reads the images to learn from.
 
     Raises:
-        InputError: They are of a type that the runtime could not segment in the end.
+        InputError: They are of a type that the runtime could not segment in the end, or heights
+            are wanted and none is there.
     """
-    samples = [dataset.load(stem) for stem in dataset.stems("train")]
+    samples = [dataset.load(stem, with_heights=with_heights) for stem in dataset.stems("train")]
+    if with_heights and all(sample.heights is None for sample in samples):
+        raise InputError(
+            f"the network learns heights, {dataset.root} holds none; expected metres above ground "
+            f"in {dataset.root / 'heights'}/<stem>.tif, or train without --height-head"
+        )
     extra = dataset.stems(UNLABELLED) if config.unlabelled_crops else ()
     unlabelled = [dataset.load_image(stem) for stem in extra]
     images = {sample.stem: sample.image for sample in samples} | dict(

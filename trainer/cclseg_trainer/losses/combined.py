@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .balance import DynamicBalance
 from .edges import edge_loss
+from .heights import height_loss
 from .pixels import cross_entropy, focal_loss, hard_pixel_loss
 from .regions import dice_loss, lovasz_loss
 from .teaching import distillation_loss
@@ -47,6 +48,7 @@ class SegmentationLoss:
         *,
         images: Tensor | None = None,
         segments: Tensor | None = None,
+        heights: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss.
 
@@ -56,6 +58,7 @@ class SegmentationLoss:
             teacher_logits: (N, K, h, w) scores of a teacher at any stride, or None.
             images: (N, C, H, W) network input; the potential needs it.
             segments: (N, L, h, w) int64 superpixels at the logits' resolution; so it does these.
+            heights: (N, H, W) metres, not a number where unknown, for a network that learns them.
 
         Returns:
             Scalar.
@@ -63,7 +66,7 @@ class SegmentationLoss:
         parts = {
             name: compute()
             for name, weight, compute in self._parts(
-                output, masks, teacher_logits, images=images, segments=segments
+                output, masks, teacher_logits, images=images, segments=segments, heights=heights
             )
             if weight
         }
@@ -84,6 +87,7 @@ class SegmentationLoss:
         *,
         images: Tensor | None,
         segments: Tensor | None,
+        heights: Tensor | None,
     ) -> Iterator[tuple[str, float, Callable[[], Tensor]]]:
         """Yields the name of each part in the configuration, its weight, and how to compute it."""
         config, ignore = self._config, self._ignore_index
@@ -118,6 +122,9 @@ class SegmentationLoss:
             assert segments is not None
             around = self._surroundings(low, edges, masks, images, segments)
             yield "potential", config.potential, lambda: potential_loss(low, around)
+        predicted = output.heights
+        if heights is not None and predicted is not None:
+            yield "height", config.height, lambda: height_loss(predicted.float(), heights)
         if teacher_logits is not None:
             teacher = _enlarged(teacher_logits.float(), low)
             yield "distill", config.distill, lambda: distillation_loss(low, teacher)

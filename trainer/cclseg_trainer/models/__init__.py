@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .ccl import CCLConfig, CCLNet
-from .config import ModelConfig
+from ..model_config import CCLConfig, ModelConfig
+from .ccl import CCLNet
+from .cost import Cost, cost_of
 from .network import NetworkOutput, SegmentationNetwork
 from .quantized import QuantizedNetwork
 from .registry import VARIANTS, build_model, config_from_dict, config_to_dict, find_variant
@@ -12,6 +13,7 @@ __all__ = [
     "VARIANTS",
     "CCLConfig",
     "CCLNet",
+    "Cost",
     "ModelConfig",
     "NetworkOutput",
     "QuantizedNetwork",
@@ -19,5 +21,6 @@ __all__ = [
     "build_model",
     "config_from_dict",
     "config_to_dict",
+    "cost_of",
     "find_variant",
 ]

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .config import Activation
+    from ..model_config import Activation
 
 _Block = TypeVar("_Block", bound=nn.Module)
 
@@ -38,12 +38,14 @@ def conv_bn(
     *,
     kernel: int = 1,
     stride: int = 1,
+    dilation: int = 1,
     groups: int = 1,
     act: Activation | None = None,
 ) -> nn.Sequential:
     """Makes a convolution without bias, its batch norm, and an activation if one is named."""
+    margin = kernel // 2 * dilation
     conv = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        in_channels, out_channels, kernel, stride, margin, dilation, groups=groups, bias=False
     )
     layers = [conv, nn.BatchNorm2d(out_channels)]
     return nn.Sequential(*layers, activation(act)) if act else nn.Sequential(*layers)
@@ -129,6 +131,28 @@ class ResidualGND(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         y: Tensor = x + self.project(self.expand(self.depthwise(x)))
+        return y
+
+
+class ScaledResidual(nn.Module):
+    """``x + gamma body(x)`` with one gamma per channel that starts at 0.
+
+    A network with such a block starts as the one without it, so that pretrained weights see the
+    maps they know, and a comparison of blocks begins on equal ground.
+
+    Args:
+        channels: C of the maps.
+        body: (N, C, H, W) -> (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        y: Tensor = x + self.gamma * self.body(x)
         return y
 
 

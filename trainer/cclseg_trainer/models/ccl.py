@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .blocks import DeconvUpsample, conv_bn
-from .config import Activation, Encoder, Fusion, ModelConfig
+from .adaptive import build_adaptive
+from .autocorrelation import AutoCorrelationPyramid
+from .blocks import conv_bn
+from .context import build_context
 from .encoders import GNDEncoder, build_encoder
 from .fusion import CCLFusion
 from .network import SegmentationNetwork
+from .upsample import CorrelationUpsample, build_upsample
 
+if TYPE_CHECKING:
+    from ..model_config import CCLConfig
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CCLConfig(ModelConfig):
-    """The shape of a CCL network.
-
-    Attributes:
-        widths: Channels of the encoder at strides 2, 4, 8, 16, 32; the first is unused by "lite0".
-        blocks: Residual GND blocks at strides 2, 4, 8, 16, 32 ("gnd" only).
-        decoder_widths: Channels of the decoder at strides 16, 8, 4.
-        fusion: How deep and shallow maps meet: sum, or sum with correlation-gated skip.
-        groups: Correlation groups G of the gate.
-        group_channels: Channels per correlation group d.
-        radii: Correlation radius at strides 16, 8, 4; 0 compares the same place only.
-        activation: "relu6" is the fastest in INT8.
-    """
-
-    output_stride: ClassVar[int] = 4
-    encoder: Encoder = "gnd"
-    widths: tuple[int, int, int, int, int] = (16, 24, 32, 64, 96)
-    blocks: tuple[int, int, int, int, int] = (1, 0, 1, 2, 1)
-    decoder_widths: tuple[int, int, int] = (48, 32, 32)
-    fusion: Fusion = "gate"
-    groups: int = 1
-    group_channels: int = 8
-    radii: tuple[int, int, int] = (1, 1, 0)
-    activation: Activation = "relu6"
+_STRIDES = (16, 8, 4)  # of the decoded maps
 
 
 class CCLNet(SegmentationNetwork):
-    """Upsamples by deconvolution and fuses by correlation; logits at a quarter of the size.
+    """Enlarges deep maps and fuses them with shallow ones; logits at a quarter of the size.
+
+    Between encoder and decoder the maps may pass, in this order, the auto-correlation of three
+    levels, and on the deepest the adaptive and the context block; each is the identity at first.
 
     Example:
         >>> model = build_model("ccl-nano", num_classes=5).eval()
@@ -54,9 +37,15 @@ class CCLNet(SegmentationNetwork):
     def __init__(self, config: CCLConfig) -> None:
         act = config.activation
         encoder = (
-            GNDEncoder(config.in_bands, widths=config.widths, blocks=config.blocks, act=act)
+            GNDEncoder(
+                config.encoder_bands,
+                widths=config.widths,
+                blocks=config.blocks,
+                act=act,
+                expansion=config.expansion,
+            )
             if config.encoder == "gnd"
-            else build_encoder(config.encoder, config.in_bands)
+            else build_encoder(config.encoder, config.encoder_bands)
         )
         last = config.decoder_widths[-1]
         head = nn.Sequential(
@@ -66,32 +55,35 @@ class CCLNet(SegmentationNetwork):
         )
         super().__init__(config, encoder, decoded_widths=config.decoder_widths, head=head)
         _, *shallow, deepest = config.widths
+        self.auto = (
+            AutoCorrelationPyramid(
+                config.widths[2:], mode=config.auto, lag_weights=config.lag_weights, act=act
+            )
+            if config.auto != "none"
+            else None
+        )
+        self.adaptive = build_adaptive(config.adaptive, deepest, act)
+        self.context = build_context(config.ctx, deepest, act)
         ups, fusions = [], []
         previous = deepest
-        for width, skip, radius in zip(
-            config.decoder_widths, reversed(shallow), config.radii, strict=True
+        for width, skip, radius, stride in zip(
+            config.decoder_widths, reversed(shallow), config.radii, _STRIDES, strict=True
         ):
-            ups.append(DeconvUpsample(previous, width, act))
-            fusions.append(
-                CCLFusion(
-                    width,
-                    skip,
-                    fusion=config.fusion,
-                    radius=radius,
-                    groups=config.groups,
-                    group_channels=config.group_channels,
-                    act=act,
-                )
-            )
+            ups.append(build_upsample(config, previous, width, skip))
+            fusions.append(CCLFusion(config, width, skip, radius=radius, stride=stride))
             previous = width
         self.ups = nn.ModuleList(ups)
         self.fusions = nn.ModuleList(fusions)
 
     def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps at strides 2 to 32, the first unused -> decoded maps at strides 16, 8, 4."""
+        if self.auto is not None:
+            maps = [*maps[:2], *self.auto(maps[2:])]
         _, *shallow, deep = maps
+        deep = self.context(self.adaptive(deep))
         decoded = []
         for up, fusion, skip in zip(self.ups, self.fusions, reversed(shallow), strict=True):
-            deep = fusion(up(deep), skip)
+            larger = up(deep, skip) if isinstance(up, CorrelationUpsample) else up(deep)
+            deep = fusion(larger, skip)
             decoded.append(deep)
         return decoded

@@ -11,7 +11,7 @@ from .blocks import GND, ResidualGND, conv_bn
 from .resnet import ResNet18
 
 if TYPE_CHECKING:
-    from .config import Activation, Encoder
+    from ..model_config import Activation, Encoder
 
 _GND_KERNELS = ((3,), (3,), (3, 5), (3, 5, 7), (3, 5, 7))
 
@@ -27,17 +27,24 @@ class GNDEncoder(nn.Module):
         widths: Channels at strides 2, 4, 8, 16, 32.
         blocks: Residual GND blocks at these strides.
         act: Activation.
+        expansion: Inner widening of the residual blocks.
     """
 
     def __init__(
-        self, in_bands: int, *, widths: tuple[int, ...], blocks: tuple[int, ...], act: Activation
+        self,
+        in_bands: int,
+        *,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        act: Activation,
+        expansion: int = 2,
     ) -> None:
         super().__init__()
         self.widths = widths
         stem = widths[0]
         self.stem = nn.Sequential(
             conv_bn(in_bands, stem, kernel=3, stride=2, act=act),
-            *(ResidualGND(stem, _GND_KERNELS[0], act) for _ in range(blocks[0])),
+            *(ResidualGND(stem, _GND_KERNELS[0], act, expansion) for _ in range(blocks[0])),
         )
         stages = []
         previous = stem
@@ -48,7 +55,9 @@ class GNDEncoder(nn.Module):
                 if index == 0
                 else GND(previous, width, kernels, act)
             )
-            residual = (ResidualGND(width, kernels, act) for _ in range(blocks[index + 1]))
+            residual = (
+                ResidualGND(width, kernels, act, expansion) for _ in range(blocks[index + 1])
+            )
             stages.append(nn.Sequential(widen, nn.MaxPool2d(2), *residual))
             previous = width
         self.stages = nn.ModuleList(stages)
@@ -115,21 +124,18 @@ class InvertedResidual(nn.Module):
         return x + y if self.has_skip else y
 
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 without its classifier: no squeeze-and-excite, ReLU6, INT8-friendly."""
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite without its classifier: no squeeze-and-excite, ReLU6, INT8-friendly.
 
-    # (kernel, stride, expansion, channels, repeats) of each stage
-    STAGES = (
-        (3, 1, 1, 16, 1),
-        (3, 2, 6, 24, 2),
-        (5, 2, 6, 40, 2),
-        (3, 2, 6, 80, 3),
-        (5, 1, 6, 112, 3),
-        (5, 2, 6, 192, 4),
-        (3, 1, 6, 320, 1),
-    )
+    Attributes:
+        STAGES: (kernel, stride, expansion, channels, repeats) of each stage.
+        NAME: Of the member of the family, for messages.
+        widths: Channels of the maps at strides 2, 4, 8, 16, 32.
+    """
+
+    STAGES: tuple[tuple[int, int, int, int, int], ...]
+    NAME: str
     TAPS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16, 32
-    widths = (16, 24, 40, 112, 320)
 
     def __init__(self, in_bands: int = 3) -> None:
         super().__init__()
@@ -151,6 +157,7 @@ class EfficientNetLite0(nn.Module):
                 previous = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
+        self.widths = tuple(self.STAGES[tap][3] for tap in self.TAPS)
 
     def freeze(self, stages: int) -> None:
         """Takes the stem and the first ``stages`` stages out of training.
@@ -163,7 +170,7 @@ class EfficientNetLite0(nn.Module):
                 part.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, C, H, W) -> maps at strides 2 to 32 with 16, 24, 40, 112, 320 channels."""
+        """(N, C, H, W) -> maps at strides 2, 4, 8, 16, 32."""
         x = self.stem(x)
         maps = []
         for index, stage in enumerate(self.stages):
@@ -173,6 +180,41 @@ class EfficientNetLite0(nn.Module):
         return maps
 
 
-def build_encoder(name: Encoder, in_bands: int) -> EfficientNetLite0 | ResNet18:
+class EfficientNetLite0(EfficientNetLite):
+    """The smallest of the family: 3.0 M parameters; maps of 16, 24, 40, 112, 320 channels."""
+
+    NAME = "lite0"
+    STAGES = (
+        (3, 1, 1, 16, 1),
+        (3, 2, 6, 24, 2),
+        (5, 2, 6, 40, 2),
+        (3, 2, 6, 80, 3),
+        (5, 1, 6, 112, 3),
+        (5, 2, 6, 192, 4),
+        (3, 1, 6, 320, 1),
+    )
+
+
+class EfficientNetLite2(EfficientNetLite):
+    """1.1 times as wide and 1.2 times as deep: 4.4 M; 16, 24, 48, 120, 352 channels."""
+
+    NAME = "lite2"
+    STAGES = (
+        (3, 1, 1, 16, 1),
+        (3, 2, 6, 24, 3),
+        (5, 2, 6, 48, 3),
+        (3, 2, 6, 88, 4),
+        (5, 1, 6, 120, 4),
+        (5, 2, 6, 208, 5),
+        (3, 1, 6, 352, 1),
+    )
+
+
+def build_encoder(name: Encoder, in_bands: int) -> EfficientNetLite | ResNet18:
     """Makes an encoder of fixed shape, with random weights."""
-    return EfficientNetLite0(in_bands) if name == "lite0" else ResNet18(in_bands)
+    kinds: dict[str, type[EfficientNetLite | ResNet18]] = {
+        "lite0": EfficientNetLite0,
+        "lite2": EfficientNetLite2,
+        "resnet18": ResNet18,
+    }
+    return kinds[name](in_bands)

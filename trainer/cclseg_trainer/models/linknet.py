@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..model_config import ModelConfig
 from .blocks import DeconvUpsample, conv_bn
-from .config import ModelConfig
 from .encoders import build_encoder
 from .network import SegmentationNetwork
 
@@ -38,7 +38,7 @@ class LinkNet(SegmentationNetwork):
     """
 
     def __init__(self, config: LinkNetConfig) -> None:
-        encoder = build_encoder(config.encoder, config.in_bands)
+        encoder = build_encoder(config.encoder, config.encoder_bands)
         *shallow, deepest = encoder.widths
         widths = (*reversed(shallow), config.last_width)
         head = nn.Sequential(nn.Conv2d(widths[-1], config.num_classes, 1))

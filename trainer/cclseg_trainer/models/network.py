@@ -1,4 +1,4 @@
-"""What all networks share: an encoder, a decoder of their own, and three heads."""
+"""What all networks share: indices of bands, an encoder, a decoder of their own, and heads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
+from .indices import VegetationIndices
+
 if TYPE_CHECKING:
-    from .config import ModelConfig
+    from ..model_config import ModelConfig
 
 INPUT_MULTIPLE = 32
 """Height and width of the input must be multiples of this."""
+
+TRAINING_HEADS = ("edge_head", "coarse_head", "height_head")
+"""Attributes of a network that are never exported."""
 
 
 class NetworkOutput(NamedTuple):
@@ -21,11 +26,13 @@ class NetworkOutput(NamedTuple):
         logits: (N, K, H/s, W/s) class scores.
         edge_logits: (N, 1, H/4, W/4) scores of "a class boundary runs here".
         coarse_logits: (N, K, H/16, W/16) class scores of the auxiliary head.
+        heights: (N, 1, H/4, W/4) heights above ground in metres, None without a height head.
     """
 
     logits: Tensor
     edge_logits: Tensor
     coarse_logits: Tensor
+    heights: Tensor | None = None
 
 
 class SegmentationNetwork(nn.Module):
@@ -33,7 +40,7 @@ class SegmentationNetwork(nn.Module):
 
     In training mode :meth:`forward` returns a :class:`NetworkOutput` with the edge and auxiliary
     heads; in eval mode the logits alone, so an exported graph holds no trace of them. All networks
-    have these heads, so that all are trained by one recipe.
+    have these heads, so that all are trained by one recipe; the height head is there on request.
 
     Args:
         config: Kept as :attr:`config`.
@@ -52,10 +59,12 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.indices = VegetationIndices(config) if config.indices else None
         self.encoder = encoder
         self.head = head
         self.edge_head = nn.Conv2d(decoded_widths[2], 1, 1)
         self.coarse_head = nn.Conv2d(decoded_widths[0], config.num_classes, 1)
+        self.height_head = nn.Conv2d(decoded_widths[2], 1, 1) if config.height_head else None
 
     def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Turns the encoder's maps into decoded maps at strides 16, 8, 4 and maybe 2 and 1.
@@ -67,8 +76,13 @@ class SegmentationNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | NetworkOutput:
         """Runs the network; H and W must be multiples of 32."""
+        if self.indices is not None:
+            x = self.indices(x)
         decoded = self.decode(self.encoder(x))
         logits: Tensor = self.head(decoded[-1])
         if not self.training:
             return logits
-        return NetworkOutput(logits, self.edge_head(decoded[2]), self.coarse_head(decoded[0]))
+        heights = self.height_head(decoded[2]) if self.height_head is not None else None
+        return NetworkOutput(
+            logits, self.edge_head(decoded[2]), self.coarse_head(decoded[0]), heights
+        )

@@ -20,6 +20,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..ops import local_correlation
+from .adaptive import deform_conv2d
+from .context import average_grid
+from .indices import VegetationIndices
+from .network import TRAINING_HEADS
 
 if TYPE_CHECKING:
     from .network import NetworkOutput, SegmentationNetwork
@@ -28,7 +32,7 @@ _ACTIVATIONS = (F.relu, nn.ReLU, nn.ReLU6)
 _JOINS = (operator.add, torch.cat)
 _MOVES = (F.max_pool2d, F.pixel_shuffle, nn.MaxPool2d)
 _NO_WORK = (nn.Identity, nn.Dropout2d)  # dropout is for learning labels, not for rounding
-_TRAINING_HEADS = ("edge_head", "coarse_head")  # never exported
+_WHOLE = (local_correlation, deform_conv2d, average_grid)  # their arithmetic depends on sizes
 
 _MAGNITUDE_DECAY = 0.995
 _SMALLEST_MAGNITUDE = 1e-6
@@ -146,15 +150,19 @@ class _Rounding(fx.Interpreter):
 
 
 class _Tracer(fx.Tracer):
-    """Keeps convolutions whole; the padding of some depends on the size of the image."""
+    """Keeps convolutions whole; the padding of some depends on the size of the image.
+
+    Indices of bands are whole, too: no part of them is rounded.
+    """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+        is_whole = isinstance(m, (nn.Conv2d, VegetationIndices))
+        return is_whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def _traced(network: SegmentationNetwork) -> fx.Graph:
     """Returns the graph of a network in training mode, without what does not compute."""
-    graph = _Tracer(autowrap_functions=(local_correlation,)).trace(network.train())
+    graph = _Tracer(autowrap_functions=_WHOLE).trace(network.train())
     for node in list(graph.nodes):
         if node.op == "call_module" and isinstance(
             network.get_submodule(str(node.target)), _NO_WORK
@@ -178,18 +186,24 @@ def _plan(graph: fx.Graph, network: nn.Module) -> tuple[frozenset[str], list[str
         for node in graph.nodes
         if node.op == "call_module"
         and isinstance(modules[str(node.target)], nn.Conv2d)
-        and node.target not in _TRAINING_HEADS
+        and node.target not in TRAINING_HEADS
     }
     chosen: dict[fx.Node, None] = {}
     on_grid: set[fx.Node] = set()  # rounded already, or moved from where it was
+    integral: set[fx.Node] = set()  # made by what computes in integers
     for node in graph.nodes:
-        if is_one(node, _MOVES) and node.all_input_nodes[0] in on_grid:
-            on_grid.add(node)
+        if is_one(node, _MOVES):
+            for kept in (on_grid, integral):
+                if node.all_input_nodes[0] in kept:
+                    kept.add(node)
         if node not in convolutions and not is_one(node, _JOINS):
             continue
+        if node not in convolutions and integral.isdisjoint(node.all_input_nodes):
+            continue  # numbers would be rounded only to be joined
         taken = [n for n in node.all_input_nodes if n not in on_grid and n.op != "placeholder"]
         users = list(node.users)
         settled = users[0] if len(users) == 1 and is_one(users[0], _ACTIVATIONS) else node
         chosen |= dict.fromkeys((*taken, settled))
         on_grid.update((*taken, settled))
+        integral.add(settled)
     return frozenset(str(node.target) for node in convolutions), [node.name for node in chosen]

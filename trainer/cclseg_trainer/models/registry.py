@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from cclseg.errors import InputError
 from cclseg.suggest import did_you_mean
 
-from .ccl import CCLConfig, CCLNet
+from ..model_config import CCLConfig
+from .ccl import CCLNet
 from .linknet import LinkNet, LinkNetConfig
 from .unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
-    from .config import ModelConfig
+    from ..model_config import ModelConfig
     from .network import SegmentationNetwork
 
 _CCL = "ccl"
@@ -31,12 +32,39 @@ VARIANTS: dict[str, ModelConfig] = {
     for config in (
         CCLConfig(name="ccl-nano", num_classes=_TO_BE_SET),
         CCLConfig(
+            name="ccl-small",
+            num_classes=_TO_BE_SET,
+            widths=(24, 32, 64, 112, 192),
+            blocks=(1, 1, 2, 3, 2),
+            decoder_widths=(96, 64, 48),
+            groups=2,
+        ),
+        CCLConfig(
+            name="ccl-base",
+            num_classes=_TO_BE_SET,
+            widths=(32, 64, 96, 192, 320),
+            blocks=(1, 2, 3, 5, 3),
+            expansion=3,
+            decoder_widths=(160, 96, 64),
+            groups=4,
+            radii=(2, 1, 0),
+        ),
+        CCLConfig(
             name="ccl-lite0",
             num_classes=_TO_BE_SET,
             encoder="lite0",
             widths=(16, 24, 40, 112, 320),
             blocks=(0, 0, 0, 0, 0),
             decoder_widths=(96, 64, 48),
+            groups=2,
+        ),
+        CCLConfig(
+            name="ccl-lite2",
+            num_classes=_TO_BE_SET,
+            encoder="lite2",
+            widths=(16, 24, 48, 120, 352),
+            blocks=(0, 0, 0, 0, 0),
+            decoder_widths=(128, 80, 56),
             groups=2,
         ),
         UNetConfig(name="unet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),

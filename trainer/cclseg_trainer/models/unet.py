@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..model_config import ModelConfig
 from .blocks import conv_bn
-from .config import ModelConfig
 from .encoders import build_encoder
 from .network import SegmentationNetwork
 
@@ -54,7 +54,7 @@ class UNet(SegmentationNetwork):
     """
 
     def __init__(self, config: UNetConfig) -> None:
-        encoder = build_encoder(config.encoder, config.in_bands)
+        encoder = build_encoder(config.encoder, config.encoder_bands)
         *shallow, deepest = encoder.widths
         widths = config.decoder_widths
         head = nn.Sequential(nn.Conv2d(widths[-1], config.num_classes, 3, padding=1))
