@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from cclseg.panels import coloured, marked, photograph, shrunk
 
+if TYPE_CHECKING:
     from cclseg.dataset import Sample
     from cclseg.frame import Image, Mask
     from cclseg.spec import ModelSpec
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 _PANEL_PX = 300
 _MOST_PICTURES = 5
-_UNLABELLED_BGR = (128, 128, 128)
 
 # Blue, red and violet are told apart by most colour-blind readers too.
 BETTER_BGR, WORSE_BGR, OTHER_BGR = (200, 120, 30), (60, 60, 230), (190, 90, 150)
@@ -66,46 +64,23 @@ class Gallery:
         del self._rows[_MOST_PICTURES:]
 
     def _panels(self, sample: Sample, expected: Mask, found: Mask) -> tuple[Image, ...]:
-        image = _photograph(sample.image)
+        image = photograph(sample.image)
         return (
-            _shrunk(image, cv2.INTER_AREA),
+            shrunk(image, _PANEL_PX),
             *(
-                _shrunk(self._coloured(mask), cv2.INTER_NEAREST)
+                shrunk(coloured(mask, self._spec.palette), _PANEL_PX, classes=True)
                 for mask in (sample.mask, expected, found)
             ),
-            _shrunk(_differences(image, sample.mask, expected, found), cv2.INTER_AREA),
+            shrunk(_differences(image, sample.mask, expected, found), _PANEL_PX),
         )
-
-    def _coloured(self, mask: Mask) -> Image:
-        colours = np.full((256, 3), _UNLABELLED_BGR, np.uint8)
-        colours[: self._spec.num_classes] = np.array(self._spec.palette, np.uint8)[:, ::-1]
-        return np.asarray(colours[np.minimum(mask, 255)], np.uint8)
-
-
-def _photograph(image: NDArray[Any]) -> Image:
-    """Shows any number of bands: the first three as red, green and blue, or the first as grey."""
-    bands = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1].repeat(3, axis=2)
-    if bands.dtype != np.uint8:
-        low, high = float(bands.min()), float(bands.max())
-        bands = ((bands - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
-    return np.ascontiguousarray(bands[:, :, ::-1])
 
 
 def _differences(image: Image, label: Mask, expected: Mask, found: Mask) -> Image:
     """Dims the image to grey and paints the pixels where the two networks differ."""
-    shown = np.repeat(image.mean(axis=2, keepdims=True) * 0.45 + 30, 3, axis=2)
     differs = expected != found
-    for where, colour in (
+    marks = [
         (differs, OTHER_BGR),
         (differs & (found == label), BETTER_BGR),
         (differs & (expected == label), WORSE_BGR),
-    ):
-        shown[where] = colour
-    return shown.astype(np.uint8)
-
-
-def _shrunk(image: Image, interpolation: int) -> Image:
-    """Shrinks an image to the width of the sheet's columns."""
-    scale = min(1.0, _PANEL_PX / image.shape[1])
-    size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)
+    ]
+    return marked(image, marks)

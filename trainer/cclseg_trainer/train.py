@@ -28,15 +28,14 @@ from cclseg.errors import CclsegError, InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import make_folder, replacing, write_json
 from cclseg.segmenter import Segmenter
-from cclseg.spec import ModelSpec
 
 from .backend import TorchBackend
 from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
-from .data import CropSampler
 from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
+from .run_data import fitted, open_sampler, spec_for
 from .run_log import RunLog
 from .schedule import StepClock, affordable_steps, learning_rate
 from .start import check_quantized_origin, initial_network, pretrained_encoder
@@ -49,9 +48,10 @@ if TYPE_CHECKING:
 
     from cclseg.dataset import DatasetFolder, Sample
     from cclseg.result import Segmentation
+    from cclseg.spec import ModelSpec
 
     from .config import TrainConfig
-    from .data import Batch
+    from .data import Batch, CropSampler
     from .models import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -137,18 +137,18 @@ def train(
     # Everything is read and checked before anything is written.
     learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
     bands = dataset.check((*learnt_from, "val"))
-    sampler = _open_sampler(
+    sampler = open_sampler(
         dataset,
         config,
         stride=model_config.output_stride,
         with_heights=model_config.height_head and not config.quantize,
     )
-    model_config = _fitted(model_config, dataset, bands, sampler)
+    model_config = fitted(model_config, dataset, bands, sampler)
     origin = load_checkpoint(start) if start else None
     if config.quantize:
         spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
     else:
-        spec = _spec_for(dataset, model_config, sampler)
+        spec = spec_for(dataset, model_config, sampler)
     run = _Run(model_config, config, spec, sampler, origin=origin, teacher=teacher)
     log = RunLog(folder)
     last = folder / "last.pt"
@@ -412,85 +412,6 @@ def validate(
     """
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
         return evaluate(segmenter, dataset, split, on_result=keep).report(spec.class_names)
-
-
-def _fitted(
-    config: ModelConfig, dataset: DatasetFolder, bands: int, sampler: CropSampler
-) -> ModelConfig:
-    """Sets what a network must know of the data: classes, bands, and their units."""
-    if config.band_names and len(config.band_names) != bands:
-        raise InputError(
-            f"the images have {bands} bands, {len(config.band_names)} names were given "
-            f"({', '.join(config.band_names)}); name each band once, in order: --bands"
-        )
-    config = dataclasses.replace(config, num_classes=len(dataset.class_names), in_bands=bands)
-    if not config.indices:
-        return config
-    normal = sampler.normalisation
-    return dataclasses.replace(
-        config,
-        band_gain=tuple(std / normal.value_range for std in normal.std),
-        band_offset=tuple(mean / normal.value_range for mean in normal.mean),
-    )
-
-
-def _spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
-    bands = config.in_bands
-    numbered = tuple(f"band{i + 1}" for i in range(bands))
-    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered)
-    trained_on = [dataset.root.resolve().name]
-    if sampler.config.augment.virtual_share:
-        trained_on.append("virtual flight")
-    if sampler.config.pretrained and config.encoder in ("lite0", "lite2"):
-        trained_on.insert(0, "ImageNet-1k (encoder)")
-    return ModelSpec(
-        name=config.name,
-        class_names=dataset.class_names,
-        palette=dataset.palette,
-        bands=names,
-        mean=sampler.normalisation.mean,
-        std=sampler.normalisation.std,
-        output_stride=config.output_stride,
-        ignore_index=dataset.ignore_index,
-        description=f"{config.name} for {', '.join(dataset.class_names)}",
-        trained_on=tuple(trained_on),
-    )
-
-
-def _open_sampler(
-    dataset: DatasetFolder, config: TrainConfig, *, stride: int, with_heights: bool
-) -> CropSampler:
-    """Reads the images to learn from.
-
-    Raises:
-        InputError: They are of a type that the runtime could not segment in the end, or heights
-            are wanted and none is there.
-    """
-    samples = [dataset.load(stem, with_heights=with_heights) for stem in dataset.stems("train")]
-    if with_heights and all(sample.heights is None for sample in samples):
-        raise InputError(
-            f"the network learns heights, {dataset.root} holds none; expected metres above ground "
-            f"in {dataset.root / 'heights'}/<stem>.tif, or train without --height-head"
-        )
-    extra = dataset.stems(UNLABELLED) if config.unlabelled_crops else ()
-    unlabelled = [dataset.load_image(stem) for stem in extra]
-    images = {sample.stem: sample.image for sample in samples} | dict(
-        zip(extra, unlabelled, strict=True)
-    )
-    for stem, image in images.items():
-        if image.dtype != np.uint8:
-            raise InputError(
-                f"{dataset.image_paths[stem]} is {image.dtype}; this version trains "
-                "on 8-bit images: scale the bands to 0..255"
-            )
-    return CropSampler(
-        samples,
-        dataset.class_names,
-        ignore_index=dataset.ignore_index,
-        config=config,
-        unlabelled=unlabelled,
-        stride=stride,
-    )
 
 
 @torch.no_grad()
