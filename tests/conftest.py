@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from networks import write_brightest_band
 
 from cclseg.frame_kernels import CHOICE_VARIABLE, WITHOUT_KERNEL, kernel_names
 from cclseg.ops_build import FOLDER_VARIABLE
+
+# A shell that starts the tests in the background lets them and their children ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says something about the machine's other work, nothing about the code.
 settings.register_profile("untimed", deadline=None)
