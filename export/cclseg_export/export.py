@@ -155,7 +155,14 @@ class _Job:
                 method=options.method,
                 percentile=options.percentile,
             )
-        writer = Int8Writer(fp32, self.origin.spec, ranges, calibration.tiles, half=options.fp16)
+        writer = Int8Writer(
+            fp32,
+            self.origin.spec,
+            ranges,
+            calibration.tiles,
+            correction=self.material.unseen,
+            half=options.fp16,
+        )
         kept = options.keep_float
         if options.auto:
             with self._step("search"):
@@ -169,7 +176,9 @@ class _Job:
         if has_rival(self.origin, self.reference):
             assert self.reference is not None, "there is no rival without a reference"
             with self._step("rival"):
-                file = write_rival(self.reference, calibration, options, kept=kept, folder=staging)
+                file = write_rival(
+                    self.reference, self.material, options, kept=kept, folder=staging
+                )
             self.rival = Verdict(file)
 
     def judge(self) -> None:
