@@ -72,7 +72,7 @@ class LayerChoice:
             return "asked for with --keep-float"
         trial = self.search.needed.get(node)
         if trial is None:
-            return "among the costliest; the time was up before it alone was tried in 8 bits"
+            return "among the first to be kept; the time was up before it alone was tried in 8 bits"
         return f"in 8 bits too, {trial.place} is likely to lose {trial.loss_points:.2f} points"
 
 
@@ -93,11 +93,12 @@ class _Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSearch:
-    """Looks for the fewest layers in floating point that keep a validation split in its budget.
+    """Looks for few and fast layers in floating point that keep a validation split in its budget.
 
-    The layers are ranked without labels; labels of the validation split only say whether a
-    mixture is good enough, and not by chance: see :class:`~cclseg_export.validation.Validation`.
-    The split on which the gate measures is not looked at.
+    The layers are ranked without labels, by error over time; labels of the validation split only
+    say whether a mixture is good enough, and not by chance: see
+    :class:`~cclseg_export.validation.Validation`. The split on which the gate measures is not
+    looked at.
 
     Attributes:
         writer: Makes the files.
@@ -150,6 +151,7 @@ class LayerSearch:
         found = smallest_float_set(
             {cost.node: cost.share for cost in costs},
             measure,
+            slowdowns={cost.node: cost.slowdown for cost in costs},
             always=always,
             budget_points=self.budget_points,
             seconds=stop - time.monotonic(),
