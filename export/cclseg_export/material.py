@@ -55,9 +55,14 @@ def checked_material(spec: ModelSpec, options: ExportOptions) -> Material:
     if labelled:
         dataset = _checked_dataset(labelled, spec, options)
     unseen: Sequence[FloatArray] = ()
-    if options.int8 and dataset and options.search_split in dataset.splits:
+    if options.int8 and dataset and _may_be_seen(options.search_split, dataset, options):
         unseen = unseen_tiles(dataset, options.search_split, spec)
     return Material(calibration, dataset, unseen)
+
+
+def _may_be_seen(split: str, dataset: DatasetFolder, options: ExportOptions) -> bool:
+    """Tells whether a split exists and is not the one that decides."""
+    return split in dataset.splits and split != options.split
 
 
 def _checked_dataset(folder: Path, spec: ModelSpec, options: ExportOptions) -> DatasetFolder:

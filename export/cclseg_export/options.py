@@ -32,7 +32,8 @@ class ExportOptions:
         keep_float: Names of nodes that stay in floating point.
         auto: Keep further layers in floating point until the budget holds on ``search_split``.
         search_minutes: Time for that search.
-        search_split: Split that the search may look at.
+        search_split: Split that the search may look at; without its labels, the bias of the logits
+            is corrected on it as well.
         keep_operator: Leave each correlation one node for compiled kernels and plug-ins.
         reference: Checkpoint or foreign file that files are compared with and that the budget
             counts against; None for the origin itself.
