@@ -64,7 +64,7 @@ def _read_spec(ctx: click.Context, option: click.Parameter, path: Path | None) -
 @click.option("--keep-float", multiple=True, help="Node that stays in floating point; repeatable.")
 @click.option(
     "--auto", is_flag=True,
-    help="Search for the fewest layers in floating point that meet the budget.",
+    help="Search for few layers in floating point that meet the budget, fast ones first.",
 )  # fmt: skip
 @click.option(
     "--search-minutes", default=10.0, show_default=True, help="Time for the search of --auto."

@@ -39,6 +39,8 @@ class Int8Writer:
         spec: What it says of itself.
         ranges: Of the calibration.
         tiles: Network inputs of the calibration, each (1, C, H, W) float32.
+        correction: The same of images that the network has not learned, for the bias of the
+            logits; without any, ``tiles`` serve.
         half: Compute in 16 bits what is not in 8, in files for TensorRT.
     """
 
@@ -49,6 +51,7 @@ class Int8Writer:
         ranges: Ranges,
         tiles: Sequence[FloatArray],
         *,
+        correction: Sequence[FloatArray] = (),
         half: bool = False,
     ) -> None:
         self.model = model
@@ -56,7 +59,7 @@ class Int8Writer:
         self.ranges = ranges
         self.tiles = tiles
         self.half = half
-        self._bias_tiles = spread_evenly(tiles, _BIAS_TILES)
+        self._bias_tiles = spread_evenly(correction or tiles, _BIAS_TILES)
         self._expected = sampled_logits(model, self._bias_tiles)
         self._corrected: tuple[tuple[str, ...], onnx.ModelProto] | None = None
 

@@ -26,7 +26,7 @@ from .to_onnx import attach_spec, save_model
 from .validation import Validation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import onnx
@@ -55,12 +55,14 @@ class LayerChoice:
     """Which layers stay in floating point, and why.
 
     Attributes:
+        writer: Makes the files, of those that were given the one whose INT8 throughout loses least.
         search: What was tried.
         always: Nodes that were asked to stay in floating point.
         costs: All other layers, the costliest first.
         miou_costs: Points of mIoU that a layer costs alone, for the costliest ones.
     """
 
+    writer: Int8Writer
     search: SearchResult
     always: tuple[str, ...] = ()
     costs: Sequence[LayerCost] = ()
@@ -72,7 +74,7 @@ class LayerChoice:
             return "asked for with --keep-float"
         trial = self.search.needed.get(node)
         if trial is None:
-            return "among the costliest; the time was up before it alone was tried in 8 bits"
+            return "among the first to be kept; the time was up before it alone was tried in 8 bits"
         return f"in 8 bits too, {trial.place} is likely to lose {trial.loss_points:.2f} points"
 
 
@@ -93,14 +95,16 @@ class _Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSearch:
-    """Looks for the fewest layers in floating point that keep a validation split in its budget.
+    """Looks for few and fast layers in floating point that keep a validation split in its budget.
 
-    The layers are ranked without labels; labels of the validation split only say whether a
-    mixture is good enough, and not by chance: see :class:`~cclseg_export.validation.Validation`.
-    The split on which the gate measures is not looked at.
+    The layers are ranked without labels, by error over time; labels of the validation split only
+    say whether a mixture is good enough, and not by chance: see
+    :class:`~cclseg_export.validation.Validation`. The split on which the gate measures is not
+    looked at.
 
     Attributes:
-        writer: Makes the files.
+        writers: Make the files, each with ranges of another calibration; drawn while INT8
+            throughout is not within the budget.
         open_reference: Opens what the files are compared with.
         targets: What files are made for; one choice of layers serves all of them.
         dataset: Labelled images.
@@ -111,7 +115,7 @@ class LayerSearch:
         on_progress: Called with (stage, done, total).
     """
 
-    writer: Int8Writer
+    writers: Iterable[Int8Writer]
     open_reference: Callable[[], Segmenter]
     targets: Sequence[Target]
     dataset: DatasetFolder
@@ -135,14 +139,17 @@ class LayerSearch:
         judges = self._judges()
         with self.open_reference() as reference:
             validation = Validation(reference, self.dataset, self.split, self.workspace)
-        costs = self._costs(always)
+        writer, throughout = self._best_writer(always, validation, judges)
+        costs = self._costs(writer, always)
         trials = 0
 
         def measure(kept: tuple[str, ...]) -> Trial:
             nonlocal trials
             trials += 1
             self.on_progress("search", trials, 0)
-            trial = self._trial(kept, validation, judges, ask_all=trials == 1)
+            if kept == always:
+                return throughout
+            trial = self._trial(writer, kept, validation, judges)
             logger.info("%d in float: %.2f in %s", len(kept), trial.loss_points, trial.place)
             judges.sort(key=lambda judge: judge.seconds)
             return trial
@@ -150,12 +157,27 @@ class LayerSearch:
         found = smallest_float_set(
             {cost.node: cost.share for cost in costs},
             measure,
+            slowdowns={cost.node: cost.slowdown for cost in costs},
             always=always,
             budget_points=self.budget_points,
             seconds=stop - time.monotonic(),
         )
-        miou_costs = self._miou_costs(costs, validation, judges[0], stop)
-        return LayerChoice(found, always, costs, miou_costs)
+        miou_costs = self._miou_costs(writer, costs, validation, judges[0], stop)
+        return LayerChoice(writer, found, always, costs, miou_costs)
+
+    def _best_writer(
+        self, always: tuple[str, ...], validation: Validation, judges: list[_Judge]
+    ) -> tuple[Int8Writer, Trial]:
+        """Returns the writer whose INT8 throughout loses least, or the first that passes."""
+        tried: list[tuple[Int8Writer, Trial]] = []
+        for writer in self.writers:
+            self.on_progress("search", len(tried), 0)
+            trial = self._trial(writer, always, validation, judges, ask_all=True)
+            logger.info("%s: %.2f in %s", writer.ranges.method, trial.loss_points, trial.place)
+            tried.append((writer, trial))
+            if trial.passes:
+                break
+        return min(tried, key=lambda pair: pair[1].loss_points)
 
     def _judges(self) -> list[_Judge]:
         judges = [_Judge(t, name) for t in self.targets for name in installed_backends(t)]
@@ -167,8 +189,7 @@ class LayerSearch:
             )
         return judges
 
-    def _costs(self, always: tuple[str, ...]) -> list[LayerCost]:
-        writer = self.writer
+    def _costs(self, writer: Int8Writer, always: tuple[str, ...]) -> list[LayerCost]:
         targets: dict[str, Target] = {
             node: target
             for target in reversed(self.targets)
@@ -185,16 +206,17 @@ class LayerSearch:
 
     def _trial(
         self,
+        writer: Int8Writer,
         kept: tuple[str, ...],
         validation: Validation,
         judges: Sequence[_Judge],
         *,
-        ask_all: bool,
+        ask_all: bool = False,
     ) -> Trial:
         """Measures a mixture until a judge finds it over the budget, or all of them have spoken."""
         loss, place = -math.inf, "no class"
         for judge in judges:
-            model = runnable_here(self.writer.write(judge.target, kept), judge.target)
+            model = runnable_here(writer.write(judge.target, kept), judge.target)
             start = time.monotonic()
             with self._opened(model, judge.backend) as candidate:
                 likely = validation.likely_losses(candidate)
@@ -208,7 +230,12 @@ class LayerSearch:
         return Trial(kept, loss, place, loss <= self.budget_points)
 
     def _miou_costs(
-        self, costs: Sequence[LayerCost], validation: Validation, judge: _Judge, stop: float
+        self,
+        writer: Int8Writer,
+        costs: Sequence[LayerCost],
+        validation: Validation,
+        judge: _Judge,
+        stop: float,
     ) -> dict[str, float]:
         """Measures in the time that is left what single layers cost on the validation split."""
         measured: dict[str, float] = {}
@@ -216,8 +243,8 @@ class LayerSearch:
         for done, cost in enumerate(first, start=1):
             if time.monotonic() >= stop:
                 break
-            alone = quantized_alone(self.writer.model, self.writer.ranges, cost.node, judge.target)
-            attach_spec(alone, self.writer.spec)
+            alone = quantized_alone(writer.model, writer.ranges, cost.node, judge.target)
+            attach_spec(alone, writer.spec)
             with self._opened(alone, judge.backend) as candidate:
                 measured[cost.node] = validation.miou_loss(candidate)
             self.on_progress("cost in mIoU", done, len(first))

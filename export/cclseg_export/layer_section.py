@@ -49,8 +49,8 @@ def layer_section(content: Mapping[str, Any], kept: Sequence[str]) -> Iterator[r
             "p",
             "Likely loss: what the worst class stays below in 19 of 20 draws, with replacement, "
             "of the images of the split, or what it would lose if all the pixels by which it "
-            "shrinks or grows were right before, whichever is more. It must be within the budget, "
-            "so that the outcome does not hang on a few images.",
+            "shrinks or grows over all images were right before, whichever is more. It must be "
+            "within the budget, so that the outcome does not hang on a few images.",
         )
     )
     yield report.section("Layers in floating point", *parts)
@@ -74,7 +74,8 @@ def _search_story(content: Mapping[str, Any]) -> str:
     stopped = "" if search["complete"] else " The time was up before the search came to its end."
     return (
         f"{outcome}{stopped} Layers are ranked by the error that each adds alone to the logits of "
-        "unlabelled tiles, and the fewest of them are kept that do."
+        "unlabelled tiles over the time that it loses in floating point, and few are kept, those "
+        "that lose little time first."
     )
 
 

@@ -32,27 +32,29 @@ def likely_losses(before: Counts, after: Counts, *, confidence: float) -> NDArra
     return _quantile(100 * (iou_of(_drawn(before)) - iou_of(_drawn(after))), confidence)
 
 
-def likely_drifts(
-    pairs: Counts, iou: NDArray[np.float64], *, confidence: float
-) -> NDArray[np.float64]:
-    """Bounds what each class would lose where the labels are on the side of the reference.
+def drift_losses(pairs: Counts, iou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns what each class would lose where the labels are on the side of the reference.
 
     Rounding favours some classes a little. Where the pixels that change sides happen to be wrong
     before, the labels forgive that; elsewhere they may all have been right. A class that shrinks
     or grows by a share s then loses about s of its IoU.
 
+    All images count together, without a bound: pixels that nearly tie flip in both directions, by
+    chance differently in each image, and a bound on that says more of the number of images than of
+    the rounding.
+
     Args:
         pairs: (N, K, K) pixels by class of the reference (row) and of the candidate (column).
         iou: (K,) of the reference.
-        confidence: Share of draws in 0..1, as for :func:`likely_losses`.
 
     Returns:
-        (K,) losses in points; NaN where a class occurs in no draw.
+        (K,) losses in points; NaN where the reference sees a class nowhere.
     """
-    drawn = _drawn(pairs)
-    were, are = drawn.sum(axis=-1), drawn.sum(axis=-2)
+    total = pairs.sum(axis=0)
+    were, are = total.sum(axis=1), total.sum(axis=0)
     drift = np.where(were > 0, np.abs(are - were) / np.maximum(were, 1), np.nan)
-    return _quantile(100 * np.nan_to_num(iou) * drift, confidence)
+    losses: NDArray[np.float64] = 100 * np.nan_to_num(iou) * drift
+    return losses
 
 
 def iou_of(counts: Counts) -> NDArray[np.float64]:

@@ -9,11 +9,13 @@ from cclseg.dataset import DatasetFolder, open_dataset
 from cclseg.errors import InputError
 from cclseg.evaluate import check_classes
 
-from .tiles import CalibrationSet, calibration_tiles
+from .tiles import CalibrationSet, calibration_tiles, unseen_tiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from cclseg.frame import FloatArray
     from cclseg.spec import ModelSpec
 
     from .options import ExportOptions
@@ -25,11 +27,13 @@ class Material:
 
     Attributes:
         calibration: Tiles of real images; None without INT8.
+        unseen: The same of the split that a search may look at, empty where the data have none.
         dataset: Labelled images; None where there are none and none are needed.
     """
 
     calibration: CalibrationSet | None
     dataset: DatasetFolder | None
+    unseen: Sequence[FloatArray] = ()
 
 
 def checked_material(spec: ModelSpec, options: ExportOptions) -> Material:
@@ -50,7 +54,15 @@ def checked_material(spec: ModelSpec, options: ExportOptions) -> Material:
     labelled = options.data or (options.calibration if options.int8 else None)
     if labelled:
         dataset = _checked_dataset(labelled, spec, options)
-    return Material(calibration, dataset)
+    unseen: Sequence[FloatArray] = ()
+    if options.int8 and dataset and _may_be_seen(options.search_split, dataset, options):
+        unseen = unseen_tiles(dataset, options.search_split, spec)
+    return Material(calibration, dataset, unseen)
+
+
+def _may_be_seen(split: str, dataset: DatasetFolder, options: ExportOptions) -> bool:
+    """Tells whether a split exists and is not the one that decides."""
+    return split in dataset.splits and split != options.split
 
 
 def _checked_dataset(folder: Path, spec: ModelSpec, options: ExportOptions) -> DatasetFolder:

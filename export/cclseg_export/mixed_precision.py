@@ -1,9 +1,10 @@
-"""Finds the smallest set of layers that must stay in floating point for a budget to hold.
+"""Finds a small set of layers that must stay in floating point for a budget to hold.
 
-Layers come ranked by what they cost (``sensitivity``), and a trial is dear. So the search begins
-with none of them in floating point, foretells from that loss how many of the costliest it takes
-until the budget holds, and then gives layers back, in halves and halves of halves, the cheapest
-first. A layer that cannot be given back has the failed trial as the reason why it stays.
+Layers come ranked by the error that they add (``sensitivity``) for the time that they would lose
+(``slowdown``), and a trial is dear. So the search begins with none of them in floating point,
+foretells from that loss how many of the first it takes until the budget holds, and then gives
+layers back, in halves and halves of halves, the last ones first. A layer that cannot be given back
+has the failed trial as the reason why it stays.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class SearchResult:
 
     Attributes:
         trials: All that was measured, in order.
-        best: The smallest mixture that passes; where none does, the one that loses least.
+        best: The fastest mixture that passes; where none does, the one that loses least.
         complete: False where the time ran out before the search came to its end.
         needed: For nodes of ``best`` that were tried in 8 bits, the trial which that failed.
     """
@@ -66,11 +67,13 @@ class _Search:
         self,
         measure: Callable[[tuple[str, ...]], Trial],
         *,
+        slowdowns: Mapping[str, float],
         always: tuple[str, ...],
         seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._measure = measure
+        self._slowdowns = slowdowns
         self._always = always
         self._clock = clock
         self._stop = clock() + seconds
@@ -90,29 +93,34 @@ class _Search:
         trials = tuple(self.trials.values())
         passing = [trial for trial in trials if trial.passes]
         best = (
-            min(passing, key=lambda trial: len(trial.kept))
+            min(passing, key=self._slowdown)
             if passing
             else min(trials, key=lambda trial: trial.loss_points)
         )
         needed = {node: trial for node, trial in self.needed.items() if node in best.kept}
         return SearchResult(trials, best, complete, needed)
 
+    def _slowdown(self, trial: Trial) -> float:
+        return sum(self._slowdowns.get(node, 0) for node in trial.kept)
+
 
 def smallest_float_set(
     shares: Mapping[str, float],
     measure: Callable[[tuple[str, ...]], Trial],
     *,
+    slowdowns: Mapping[str, float],
     always: tuple[str, ...] = (),
     budget_points: float,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
-    """Searches for the smallest set of nodes whose floating point brings a file into its budget.
+    """Searches for a small set of nodes whose floating point brings a file into its budget.
 
     Args:
-        shares: Nodes that may stay in floating point, the costliest first, with the share of the
-            error that each of them adds.
+        shares: Nodes that may stay in floating point, with the share of the error that each of
+            them adds.
         measure: Makes and measures the file that keeps these nodes in floating point.
+        slowdowns: Time that each node loses in floating point, in any unit, above 0.
         always: Nodes that stay in floating point in any case.
         budget_points: The loss that ``measure`` lets pass, in points.
         seconds: No further trial is begun after this time.
@@ -122,10 +130,12 @@ def smallest_float_set(
         What was tried and the best of it. A set that passes is minimal where the search is
         complete: giving back any one of its nodes would break the budget.
     """
-    shares = {node: share for node, share in shares.items() if node not in always}
-    search = _Search(measure, always=always, seconds=seconds, clock=clock)
+    nodes = [node for node in shares if node not in always]
+    nodes.sort(key=lambda node: -shares[node] / slowdowns[node])
+    shares = {node: shares[node] for node in nodes}
+    search = _Search(measure, slowdowns=slowdowns, always=always, seconds=seconds, clock=clock)
     try:
-        kept = _enough_of_the_costliest(search, shares, budget_points)
+        kept = _enough_of_the_first(search, shares, budget_points)
         if kept:
             _give_back(search, kept, kept)
     except _TimeIsUpError:
@@ -133,7 +143,7 @@ def smallest_float_set(
     return search.result(complete=True)
 
 
-def _enough_of_the_costliest(
+def _enough_of_the_first(
     search: _Search, shares: Mapping[str, float], budget_points: float
 ) -> list[str] | None:
     """Returns so many of the first nodes that they pass; None where not even all of them do."""
@@ -151,12 +161,12 @@ def _enough_of_the_costliest(
 
 
 def _foretold(remaining: Sequence[float], count: int, wanted: float) -> int:
-    """Foretells how many nodes must stay in floating point for a share of the loss to be left.
+    """Foretells how many of the first nodes must stay for a share of the loss to be left.
 
     What flips a pixel is the amplitude of the error, so the loss goes with the root of its power.
 
     Args:
-        remaining: Error power that is left with so many of the costliest nodes in floating point.
+        remaining: Error power that is left with so many of the first nodes in floating point.
         count: How many were.
         wanted: Share of the loss that may be left.
     """
@@ -167,12 +177,12 @@ def _foretold(remaining: Sequence[float], count: int, wanted: float) -> int:
 def _give_back(search: _Search, kept: list[str], group: list[str]) -> list[str]:
     """Quantises the nodes of a group again, as many of them as the budget bears.
 
-    Where it does not bear all of them, the cheaper half is tried, then the other one.
+    Where it does not bear all of them, the second half is tried, then the first one.
 
     Args:
         search: Measures.
         kept: Nodes in floating point, with which the budget holds.
-        group: Those of them to give back, the costliest first.
+        group: Those of them to give back, in the order of their rank.
 
     Returns:
         What is left of ``kept``.

@@ -27,12 +27,13 @@ class ExportOptions:
         data: Dataset folder to measure accuracy on; None takes ``calibration``.
         split: Split to measure on.
         budget_points: Most IoU that any class may lose, in points (0.5 = 0.005).
-        method: How the calibration finds the range of a map.
+        method: How the calibration finds the range of a map. A search tries "mse" as well.
         percentile: Share of magnitudes that the method "percentile" keeps, in percent.
         keep_float: Names of nodes that stay in floating point.
         auto: Keep further layers in floating point until the budget holds on ``search_split``.
         search_minutes: Time for that search.
-        search_split: Split that the search may look at.
+        search_split: Split that the search may look at; without its labels, the bias of the logits
+            is corrected on it as well.
         keep_operator: Leave each correlation one node for compiled kernels and plug-ins.
         reference: Checkpoint or foreign file that files are compared with and that the budget
             counts against; None for the origin itself.

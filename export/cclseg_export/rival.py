@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .gate import ModelFile, Verdict
+    from .material import Material
     from .options import ExportOptions
     from .origin import Origin
-    from .tiles import CalibrationSet
 
 
 def has_rival(origin: Origin, reference: Origin | None) -> bool:
@@ -30,7 +30,7 @@ def has_rival(origin: Origin, reference: Origin | None) -> bool:
 
 def write_rival(
     reference: Origin,
-    calibration: CalibrationSet,
+    material: Material,
     options: ExportOptions,
     *,
     kept: tuple[str, ...],
@@ -40,22 +40,24 @@ def write_rival(
 
     Args:
         reference: What the network was trained from.
-        calibration: The tiles that the network is calibrated on as well.
+        material: The tiles that the network is calibrated on as well.
         options: What was asked for.
         kept: Nodes that stay in floating point; those that the reference lacks are left out.
         folder: Where it is written.
     """
+    assert material.calibration is not None, "INT8 always comes with tiles"
+    tiles = material.calibration.tiles
     model = reference.to_fp32(keep_operator=options.keep_operator)
     nodes = {node.name for node in model.graph.node}
     kept = tuple(name for name in kept if name in nodes)
     ranges = calibrate(
         model,
-        calibration.tiles,
+        tiles,
         spec=reference.spec,
         method=options.method,
         percentile=options.percentile,
     )
-    writer = Int8Writer(model, reference.spec, ranges, calibration.tiles)
+    writer = Int8Writer(model, reference.spec, ranges, tiles, correction=material.unseen)
     target = options.targets[0]
     return saved_file(
         folder / f"{reference.spec.name}.untrained.int8.onnx",

@@ -18,6 +18,7 @@ from .emit import emit
 from .emulate import open_session, runnable_anywhere
 from .graph import input_name
 from .plan import quantizable_nodes
+from .slowdown import slowdowns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,8 @@ class LayerCost:
         module: Path of the module in the checkpoint that its weights come from ("" if none).
         snr_db: Power of the logits over that of the error which this layer alone adds.
         share: Part of the summed error power of all layers, in 0..1.
+        slowdown: Time that it loses in floating point, in that of a million
+            multiply-accumulates; see :mod:`~cclseg_export.slowdown`.
     """
 
     node: str
@@ -53,6 +56,7 @@ class LayerCost:
     module: str
     snr_db: float
     share: float
+    slowdown: float
 
 
 def layer_costs(
@@ -63,7 +67,7 @@ def layer_costs(
     *,
     on_layer: Callable[[int, int], None] | None = None,
 ) -> list[LayerCost]:
-    """Measures the error at the logits that each layer adds.
+    """Measures the error at the logits that each layer adds, and estimates the time it saves.
 
     Args:
         model: The fp32 model.
@@ -88,6 +92,7 @@ def layer_costs(
             on_layer(done, len(nodes))
     total = sum(noise.values()) or 1.0
     by_name = {node.name: node for node in model.graph.node}
+    slowdown = slowdowns(model, nodes, tiles[0])
     return [
         LayerCost(
             node=name,
@@ -95,6 +100,7 @@ def layer_costs(
             module=_module(by_name[name]),
             snr_db=_decibel(signal, noise[name]),
             share=noise[name] / total,
+            slowdown=slowdown[name],
         )
         for name in sorted(nodes, key=lambda name: -noise[name])
     ]

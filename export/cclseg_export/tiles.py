@@ -18,10 +18,11 @@ from cclseg.image_files import IMAGE_SUFFIXES, RASTER_SUFFIXES, read_image
 from cclseg.sources.video import VIDEO_SUFFIXES, VideoSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from cclseg.dataset import DatasetFolder
     from cclseg.frame import FloatArray
     from cclseg.spec import ModelSpec
 
@@ -67,16 +68,35 @@ def calibration_tiles(source: Path, spec: ModelSpec, *, most: int = 64) -> Calib
         SourceError: The video cannot be read.
     """
     count, images = _images(source, most)
-    tiles: list[FloatArray] = []
-    for index, (name, image) in enumerate(images):
-        # Each image gets its share of the tiles, whole numbers that add up.
-        share = (index + 1) * most // count - index * most // count
-        corners = _corners(image, name, spec)
-        chosen = np.linspace(0, len(corners) - 1, min(share, len(corners))).round().astype(int)
-        cut = (_to_input(image, corners[i], spec) for i in chosen)
-        tiles += [tile for tile in cut if np.isfinite(tile).all()]
+    tiles = _cut(images, count, most, spec)
     _check_likeness(source, tiles)
     return CalibrationSet(tiles, count, tuple(_warnings(tiles)))
+
+
+def unseen_tiles(
+    dataset: DatasetFolder, split: str, spec: ModelSpec, *, most: int = 32
+) -> list[FloatArray]:
+    """Cuts tiles evenly from a split that a network did not learn; labels are not read.
+
+    Args:
+        dataset: Of images with the network's bands.
+        split: Split of the data.
+        spec: Input size, bands and normalisation.
+        most: The largest number of tiles.
+
+    Returns:
+        Network inputs, each (1, C, H, W) float32; none where the images are smaller than that.
+    """
+    stems = dataset.stems(split)
+    picked = np.linspace(0, len(stems) - 1, min(most, len(stems))).round().astype(int)
+    images = {stems[i]: dataset.load_image(stems[i]) for i in picked}
+    height, width = spec.input_hw
+    large = {
+        stem: image
+        for stem, image in images.items()
+        if image.shape[0] >= height and image.shape[1] >= width
+    }
+    return _cut(large.items(), len(large), most, spec)
 
 
 def likeness(tile: FloatArray) -> float | None:
@@ -96,6 +116,21 @@ def likeness(tile: FloatArray) -> float | None:
     beside = (grey[:, 1:] * grey[:, :-1]).mean()
     below = (grey[1:] * grey[:-1]).mean()
     return float((beside + below) / (2 * variance))
+
+
+def _cut(
+    images: Iterable[tuple[str, NDArray[Any]]], count: int, most: int, spec: ModelSpec
+) -> list[FloatArray]:
+    """Cuts tiles from so many images by name, those with numbers that are not finite left out."""
+    tiles: list[FloatArray] = []
+    for index, (name, image) in enumerate(images):
+        # Each image gets its share of the tiles, whole numbers that add up.
+        share = (index + 1) * most // count - index * most // count
+        corners = _corners(image, name, spec)
+        chosen = np.linspace(0, len(corners) - 1, min(share, len(corners))).round().astype(int)
+        cut = (_to_input(image, corners[i], spec) for i in chosen)
+        tiles += [tile for tile in cut if np.isfinite(tile).all()]
+    return tiles
 
 
 def _images(source: Path, most: int) -> tuple[int, Iterator[tuple[str, NDArray[Any]]]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .likely import iou_of, likely_drifts, likely_losses
+from .likely import drift_losses, iou_of, likely_losses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ class Validation:
         """
         after, pairs = self._compared(candidate)
         by_labels = likely_losses(self._before, after, confidence=CONFIDENCE)
-        return np.fmax(by_labels, likely_drifts(pairs, self._iou, confidence=CONFIDENCE))
+        return np.fmax(by_labels, drift_losses(pairs, self._iou))
 
     def miou_loss(self, candidate: Segmenter) -> float:
         """Returns how much mean IoU the candidate loses on this split, in points."""

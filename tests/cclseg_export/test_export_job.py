@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 from export_material import (
@@ -18,8 +19,11 @@ from cclseg.errors import BackendError, InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import file_sha256
 from cclseg.segmenter import Segmenter
+from cclseg_export.bias import correct_bias
+from cclseg_export.calibrate import calibrate
 from cclseg_export.export import export_model
 from cclseg_export.options import ExportOptions
+from cclseg_export.tiles import unseen_tiles
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,41 @@ def test_the_search_keeps_exactly_the_layers_that_need_it(fragile, tmp_path):
     }  # fmt: skip
     assert [kernels[node] for node in FRAGILE_NODES] == [f"{n}.weight" for n in FRAGILE_NODES]
     assert kernels["head"] != "head.weight"
+
+
+def test_the_bias_is_corrected_on_images_that_were_not_learned(fragile, tmp_path, monkeypatch):
+    """Only the images of "val" count, where there are any; the ranges are those of "train"."""
+    seen = []
+
+    def noting(model, quantized, tiles, *, expected=None):
+        seen.append(tiles)
+        return correct_bias(model, quantized, tiles, expected=expected)
+
+    monkeypatch.setattr("cclseg_export.int8.correct_bias", noting)
+    _export(fragile, tmp_path, keep_float=FRAGILE_NODES)
+    _export(fragile, tmp_path, keep_float=FRAGILE_NODES, search_split="absent")
+    spec, dataset = fragile_spec(), fragile[1]
+    expected = [unseen_tiles(dataset, split, spec) for split in ("val", "train")]
+    np.testing.assert_array_equal(seen[0][0], expected[0][0])
+    np.testing.assert_array_equal(seen[1][0], expected[1][0])
+    assert not np.array_equal(seen[0][0], seen[1][0])
+
+
+def test_a_search_calibrates_once_more_only_where_int8_throughout_is_over_the_budget(
+    fragile, tmp_path, monkeypatch
+):
+    methods = []
+
+    def noting(*args, method, **options):
+        methods.append(method)
+        return calibrate(*args, method=method, **options)
+
+    monkeypatch.setattr("cclseg_export.export.calibrate", noting)
+    _export(fragile, tmp_path, auto=True, keep_float=FRAGILE_NODES)
+    assert methods == ["minmax"]
+    result = _export(fragile, tmp_path, auto=True, budget_points=5.0)
+    assert methods == ["minmax", "minmax", "mse"]
+    assert result.report["calibration"]["method"] in ("minmax", "mse")
 
 
 def test_the_search_never_looks_at_the_split_that_the_gate_measures(fragile, tmp_path, monkeypatch):

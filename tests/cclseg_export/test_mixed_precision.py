@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cclseg_export.mixed_precision import Trial, smallest_float_set
 
 NODES = tuple("abcdefghijkl")
-POINTS = {"budget_points": 0.5, "seconds": 1.0}
+POINTS = {"budget_points": 0.5, "seconds": 1.0, "slowdowns": dict.fromkeys(NODES, 1.0)}
 
 
 def _needing(needed):
@@ -43,7 +43,7 @@ def test_whatever_the_ranking_exactly_the_needed_nodes_are_kept(ranked, needed):
 def test_when_the_time_is_up_the_best_so_far_is_returned(ranked, needed, ticks):
     clock = count().__next__  # every look at the clock costs a second
     result = smallest_float_set(
-        _shares(ranked), _needing(needed), budget_points=0.5, seconds=ticks, clock=clock
+        _shares(ranked), _needing(needed), **(POINTS | {"seconds": ticks}), clock=clock
     )
     assert 1 <= len(result.trials) <= ticks + 1
     assert set(result.needed) <= set(result.best.kept)
@@ -70,7 +70,8 @@ def test_no_mixture_is_measured_twice():
 def test_many_layers_are_given_back_at_once():
     """One layer of the 64 that are ranked before it is needed: halves find that in few trials."""
     nodes = [f"layer{place}" for place in range(100)]
-    result = smallest_float_set(_shares(nodes), _needing({"layer63"}), **POINTS, clock=lambda: 0.0)
+    points = POINTS | {"slowdowns": dict.fromkeys(nodes, 1.0)}
+    result = smallest_float_set(_shares(nodes), _needing({"layer63"}), **points, clock=lambda: 0.0)
     assert result.best.kept == ("layer63",)
     assert len(result.trials) <= 22
 
@@ -83,10 +84,39 @@ def test_a_loss_that_goes_with_the_error_is_foretold_at_once():
         points = (1 - len(kept) / 20) ** 0.5
         return Trial(kept, points, "water", points <= 0.5)
 
-    result = smallest_float_set(shares, measure, budget_points=0.5, seconds=9, clock=lambda: 0.0)
+    points = POINTS | {"slowdowns": dict.fromkeys(shares, 1.0)}
+    result = smallest_float_set(shares, measure, **points, clock=lambda: 0.0)
     counts = [len(trial.kept) for trial in result.trials]
     assert counts[:2] == [0, 18]
     assert len(result.best.kept) == 15
+
+
+def test_of_layers_that_help_alike_the_fastest_stay():
+    """Any three layers do; the three that lose least time in floating point are found."""
+    slowdowns = {node: 1.0 + place for place, node in enumerate(reversed(NODES))}
+
+    def measure(kept):
+        return Trial(kept, 3.0 - len(kept), "water on openvino", len(kept) >= 3)
+
+    result = smallest_float_set(
+        dict.fromkeys(NODES, 1 / 12), measure, **(POINTS | {"slowdowns": slowdowns}),
+        clock=lambda: 0.0,
+    )  # fmt: skip
+    assert set(result.best.kept) == set("lkj")
+
+
+def test_a_slow_layer_stays_only_where_fast_ones_do_not_do():
+    """The first layer adds most of the error, but two fast ones take as much of it away."""
+    shares = {"slow": 0.5, "fast": 0.25, "faster": 0.25}
+    slowdowns = {"slow": 50.0, "fast": 2.0, "faster": 1.0}
+
+    def measure(kept):
+        left = 1 - sum(shares[node] for node in kept)
+        return Trial(kept, left, "water on openvino", left <= 0.5)
+
+    points = POINTS | {"slowdowns": slowdowns}
+    result = smallest_float_set(shares, measure, **points, clock=lambda: 0.0)
+    assert set(result.best.kept) == {"fast", "faster"}
 
 
 def test_a_file_that_passes_as_it_is_costs_one_trial():

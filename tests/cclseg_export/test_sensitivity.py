@@ -53,6 +53,7 @@ def test_a_cost_is_the_error_of_the_file_with_that_layer_alone_in_8_bits(calibra
     ratio = np.mean(np.square(expected)) / np.mean(np.square(errors))
     assert cost.snr_db == pytest.approx(10 * math.log10(ratio), abs=0.01)
     assert (cost.op, cost.module, cost.share) == ("Conv", "gather", 1)
+    assert cost.slowdown > 0
 
 
 def test_only_that_layer_is_quantised(calibrated):

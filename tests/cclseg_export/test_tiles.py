@@ -11,8 +11,15 @@ import pytest
 import rasterio
 from unet import SMOOTH_SPEC
 
+from cclseg.dataset import open_dataset
 from cclseg.errors import DatasetError, InputError
-from cclseg_export.tiles import ADVISED_TILES, LEAST_LIKENESS, calibration_tiles, likeness
+from cclseg_export.tiles import (
+    ADVISED_TILES,
+    LEAST_LIKENESS,
+    calibration_tiles,
+    likeness,
+    unseen_tiles,
+)
 
 HEIGHT, WIDTH = SMOOTH_SPEC.input_hw
 
@@ -52,6 +59,30 @@ def test_tiles_are_the_pixels_of_the_images_as_red_green_blue(tmp_path):
     expected = image[HEIGHT : 2 * HEIGHT, 2 * WIDTH : 3 * WIDTH, ::-1]
     np.testing.assert_allclose(pixels_of(found.tiles[5]), expected, atol=1e-4)
     assert all(t.shape == (1, 3, HEIGHT, WIDTH) and t.dtype == np.float32 for t in found.tiles)
+
+
+def _dataset_without_masks(root, images):
+    write_images(root / "images", images)
+    (root / "masks").mkdir()
+    stems = [f"image{index:03d}" for index in range(len(images))]
+    (root / "splits.json").write_text(json.dumps({"train": stems[:1], "val": stems[1:]}))
+    classes = {"classes": [{"index": 0, "name": "any"}]}
+    (root / "classes.json").write_text(json.dumps(classes))
+    return open_dataset(root)
+
+
+def test_unseen_tiles_are_those_of_the_split_and_need_no_labels(tmp_path):
+    images = [smooth_image(seed) for seed in range(3)]
+    dataset = _dataset_without_masks(tmp_path, images)
+    tiles = unseen_tiles(dataset, "val", SMOOTH_SPEC, most=4)
+    assert len(tiles) == 4
+    for tile, image in zip(tiles[::2], images[1:], strict=True):
+        np.testing.assert_allclose(pixels_of(tile), image[:HEIGHT, :WIDTH, ::-1], atol=1e-4)
+
+
+def test_images_smaller_than_the_input_give_no_unseen_tiles(tmp_path):
+    images = [smooth_image(seed, (HEIGHT - 1, WIDTH)) for seed in range(2)]
+    assert unseen_tiles(_dataset_without_masks(tmp_path, images), "val", SMOOTH_SPEC) == []
 
 
 def test_every_image_gives_its_share(tmp_path):
