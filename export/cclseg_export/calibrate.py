@@ -52,7 +52,7 @@ class Ranges:
     non_negative: frozenset[str]
     input_name: str
     input_limits: tuple[float, float]
-    method: Method
+    method: str
     tiles: int
 
     def limits(self, name: str) -> tuple[float, float]:

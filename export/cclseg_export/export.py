@@ -42,13 +42,9 @@ if TYPE_CHECKING:
     from .options import ExportOptions
     from .parity import Compared
     from .targets import Target
-    from .thresholds import Method
     from .tiles import CalibrationSet
 
 logger = logging.getLogger(__name__)
-
-_OTHER_METHOD: Method = "mse"
-"""Calibration that a search tries where the one that was asked for is not within the budget."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is unknown."""
@@ -150,14 +146,28 @@ class _Job:
     def write_int8(self, staging: Path, calibration: CalibrationSet) -> None:
         """Calibrates, chooses the layers that stay in floating point, and writes every target."""
         options = self.options
+        fp32 = next(iter(self.models.values()))
         with self._step("calibrate"):
-            writer = self._calibrated(options.method, calibration)
+            ranges = calibrate(
+                fp32,
+                calibration.tiles,
+                spec=self.origin.spec,
+                method=options.method,
+                percentile=options.percentile,
+            )
+        writer = Int8Writer(
+            fp32,
+            self.origin.spec,
+            ranges,
+            calibration.tiles,
+            correction=self.material.unseen,
+            half=options.fp16,
+        )
         kept = options.keep_float
         if options.auto:
             with self._step("search"):
-                self.choice = self._chosen_layers(writer, calibration, staging)
-            kept, writer = self.choice.search.best.kept, self.choice.writer
-            options = self.options = dataclasses.replace(options, method=writer.ranges.method)
+                self.choice = self._chosen_layers(writer, staging)
+            kept = self.choice.search.best.kept
         with self._step("quantise"):
             for target in options.targets:
                 model = writer.write(target, kept)
@@ -245,33 +255,11 @@ class _Job:
         shape = (1, len(spec.bands), *spec.input_hw)
         return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
-    def _calibrated(self, method: Method, calibration: CalibrationSet) -> Int8Writer:
-        fp32, spec = next(iter(self.models.values())), self.origin.spec
-        ranges = calibrate(
-            fp32, calibration.tiles, spec=spec, method=method, percentile=self.options.percentile
-        )
-        return Int8Writer(
-            fp32,
-            spec,
-            ranges,
-            calibration.tiles,
-            correction=self.material.unseen,
-            half=self.options.fp16,
-        )
-
-    def _writers(self, first: Int8Writer, calibration: CalibrationSet) -> Iterator[Int8Writer]:
-        """Yields what a search may choose from: the method that was asked for, and another one."""
-        yield first
-        if self.options.method != _OTHER_METHOD:
-            yield self._calibrated(_OTHER_METHOD, calibration)
-
-    def _chosen_layers(
-        self, first: Int8Writer, calibration: CalibrationSet, staging: Path
-    ) -> LayerChoice:
+    def _chosen_layers(self, writer: Int8Writer, staging: Path) -> LayerChoice:
         options = self.options
         assert self.material.dataset is not None, "INT8 always comes with labelled images"
         search = LayerSearch(
-            writers=self._writers(first, calibration),
+            writer=writer,
             open_reference=self._open_search_reference,
             targets=options.targets,
             dataset=self.material.dataset,

@@ -26,7 +26,7 @@ from .to_onnx import attach_spec, save_model
 from .validation import Validation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import onnx
@@ -55,14 +55,12 @@ class LayerChoice:
     """Which layers stay in floating point, and why.
 
     Attributes:
-        writer: Makes the files, of those that were given the one whose INT8 throughout loses least.
         search: What was tried.
         always: Nodes that were asked to stay in floating point.
         costs: All other layers, the costliest first.
         miou_costs: Points of mIoU that a layer costs alone, for the costliest ones.
     """
 
-    writer: Int8Writer
     search: SearchResult
     always: tuple[str, ...] = ()
     costs: Sequence[LayerCost] = ()
@@ -103,8 +101,7 @@ class LayerSearch:
     looked at.
 
     Attributes:
-        writers: Make the files, each with ranges of another calibration; drawn while INT8
-            throughout is not within the budget.
+        writer: Makes the files.
         open_reference: Opens what the files are compared with.
         targets: What files are made for; one choice of layers serves all of them.
         dataset: Labelled images.
@@ -115,7 +112,7 @@ class LayerSearch:
         on_progress: Called with (stage, done, total).
     """
 
-    writers: Iterable[Int8Writer]
+    writer: Int8Writer
     open_reference: Callable[[], Segmenter]
     targets: Sequence[Target]
     dataset: DatasetFolder
@@ -139,17 +136,14 @@ class LayerSearch:
         judges = self._judges()
         with self.open_reference() as reference:
             validation = Validation(reference, self.dataset, self.split, self.workspace)
-        writer, throughout = self._best_writer(always, validation, judges)
-        costs = self._costs(writer, always)
+        costs = self._costs(always)
         trials = 0
 
         def measure(kept: tuple[str, ...]) -> Trial:
             nonlocal trials
             trials += 1
             self.on_progress("search", trials, 0)
-            if kept == always:
-                return throughout
-            trial = self._trial(writer, kept, validation, judges)
+            trial = self._trial(kept, validation, judges, ask_all=trials == 1)
             logger.info("%d in float: %.2f in %s", len(kept), trial.loss_points, trial.place)
             judges.sort(key=lambda judge: judge.seconds)
             return trial
@@ -162,22 +156,8 @@ class LayerSearch:
             budget_points=self.budget_points,
             seconds=stop - time.monotonic(),
         )
-        miou_costs = self._miou_costs(writer, costs, validation, judges[0], stop)
-        return LayerChoice(writer, found, always, costs, miou_costs)
-
-    def _best_writer(
-        self, always: tuple[str, ...], validation: Validation, judges: list[_Judge]
-    ) -> tuple[Int8Writer, Trial]:
-        """Returns the writer whose INT8 throughout loses least, or the first that passes."""
-        tried: list[tuple[Int8Writer, Trial]] = []
-        for writer in self.writers:
-            self.on_progress("search", len(tried), 0)
-            trial = self._trial(writer, always, validation, judges, ask_all=True)
-            logger.info("%s: %.2f in %s", writer.ranges.method, trial.loss_points, trial.place)
-            tried.append((writer, trial))
-            if trial.passes:
-                break
-        return min(tried, key=lambda pair: pair[1].loss_points)
+        miou_costs = self._miou_costs(costs, validation, judges[0], stop)
+        return LayerChoice(found, always, costs, miou_costs)
 
     def _judges(self) -> list[_Judge]:
         judges = [_Judge(t, name) for t in self.targets for name in installed_backends(t)]
@@ -189,7 +169,8 @@ class LayerSearch:
             )
         return judges
 
-    def _costs(self, writer: Int8Writer, always: tuple[str, ...]) -> list[LayerCost]:
+    def _costs(self, always: tuple[str, ...]) -> list[LayerCost]:
+        writer = self.writer
         targets: dict[str, Target] = {
             node: target
             for target in reversed(self.targets)
@@ -206,17 +187,16 @@ class LayerSearch:
 
     def _trial(
         self,
-        writer: Int8Writer,
         kept: tuple[str, ...],
         validation: Validation,
         judges: Sequence[_Judge],
         *,
-        ask_all: bool = False,
+        ask_all: bool,
     ) -> Trial:
         """Measures a mixture until a judge finds it over the budget, or all of them have spoken."""
         loss, place = -math.inf, "no class"
         for judge in judges:
-            model = runnable_here(writer.write(judge.target, kept), judge.target)
+            model = runnable_here(self.writer.write(judge.target, kept), judge.target)
             start = time.monotonic()
             with self._opened(model, judge.backend) as candidate:
                 likely = validation.likely_losses(candidate)
@@ -230,12 +210,7 @@ class LayerSearch:
         return Trial(kept, loss, place, loss <= self.budget_points)
 
     def _miou_costs(
-        self,
-        writer: Int8Writer,
-        costs: Sequence[LayerCost],
-        validation: Validation,
-        judge: _Judge,
-        stop: float,
+        self, costs: Sequence[LayerCost], validation: Validation, judge: _Judge, stop: float
     ) -> dict[str, float]:
         """Measures in the time that is left what single layers cost on the validation split."""
         measured: dict[str, float] = {}
@@ -243,8 +218,8 @@ class LayerSearch:
         for done, cost in enumerate(first, start=1):
             if time.monotonic() >= stop:
                 break
-            alone = quantized_alone(writer.model, writer.ranges, cost.node, judge.target)
-            attach_spec(alone, writer.spec)
+            alone = quantized_alone(self.writer.model, self.writer.ranges, cost.node, judge.target)
+            attach_spec(alone, self.writer.spec)
             with self._opened(alone, judge.backend) as candidate:
                 measured[cost.node] = validation.miou_loss(candidate)
             self.on_progress("cost in mIoU", done, len(first))

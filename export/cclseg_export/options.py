@@ -27,7 +27,7 @@ class ExportOptions:
         data: Dataset folder to measure accuracy on; None takes ``calibration``.
         split: Split to measure on.
         budget_points: Most IoU that any class may lose, in points (0.5 = 0.005).
-        method: How the calibration finds the range of a map. A search tries "mse" as well.
+        method: How the calibration finds the range of a map.
         percentile: Share of magnitudes that the method "percentile" keeps, in percent.
         keep_float: Names of nodes that stay in floating point.
         auto: Keep further layers in floating point until the budget holds on ``search_split``.
