@@ -20,7 +20,6 @@ from cclseg.evaluate import evaluate
 from cclseg.files import file_sha256
 from cclseg.segmenter import Segmenter
 from cclseg_export.bias import correct_bias
-from cclseg_export.calibrate import calibrate
 from cclseg_export.export import export_model
 from cclseg_export.options import ExportOptions
 from cclseg_export.tiles import unseen_tiles
@@ -126,23 +125,6 @@ def test_the_bias_is_corrected_on_images_that_were_not_learned(fragile, tmp_path
     np.testing.assert_array_equal(seen[0][0], expected[0][0])
     np.testing.assert_array_equal(seen[1][0], expected[1][0])
     assert not np.array_equal(seen[0][0], seen[1][0])
-
-
-def test_a_search_calibrates_once_more_only_where_int8_throughout_is_over_the_budget(
-    fragile, tmp_path, monkeypatch
-):
-    methods = []
-
-    def noting(*args, method, **options):
-        methods.append(method)
-        return calibrate(*args, method=method, **options)
-
-    monkeypatch.setattr("cclseg_export.export.calibrate", noting)
-    _export(fragile, tmp_path, auto=True, keep_float=FRAGILE_NODES)
-    assert methods == ["minmax"]
-    result = _export(fragile, tmp_path, auto=True, budget_points=5.0)
-    assert methods == ["minmax", "minmax", "mse"]
-    assert result.report["calibration"]["method"] in ("minmax", "mse")
 
 
 def test_the_search_never_looks_at_the_split_that_the_gate_measures(fragile, tmp_path, monkeypatch):
