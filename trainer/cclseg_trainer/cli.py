@@ -78,7 +78,11 @@ def _names(
     "--quantize", is_flag=True, help="Train the network of --start with the rounding of INT8."
 )
 @click.option(
-    "--teacher", type=click.Path(path_type=Path), help="Checkpoint whose soft labels are learnt."
+    "--teacher",
+    "teachers",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Checkpoint whose soft labels are learnt; given several times, the mean of theirs.",
 )
 def train(
     data: Path,
@@ -105,7 +109,7 @@ def train(
     from .recipe import Recipe, read_recipe
     from .train import train as run_training
 
-    files = {name: options.pop(name) for name in ("start", "teacher")}
+    files = {name: options.pop(name) for name in ("start", "teachers")}
     shape = {name: options.pop(name) for name in SWITCHES}
     shape |= {"band_names": band_names, "indices": indices, "height_head": height_head}
     recipe = Recipe(train=QUANTIZED_RECIPE if quantize else TrainConfig())

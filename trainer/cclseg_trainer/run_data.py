@@ -11,6 +11,7 @@ from cclseg.dataset import UNLABELLED
 from cclseg.errors import InputError
 from cclseg.spec import ModelSpec
 
+from .bands import numbered_bands
 from .data import CropSampler
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ def fitted(
 def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
     """Returns what a network will say of itself."""
     bands = config.in_bands
-    numbered = tuple(f"band{i + 1}" for i in range(bands))
-    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered)
+    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered_bands(bands))
     trained_on = [dataset.root.resolve().name]
     if sampler.config.augment.virtual_share:
         trained_on.append("virtual flight")

@@ -39,11 +39,12 @@ from .run_data import fitted, open_sampler, spec_for
 from .run_log import RunLog
 from .schedule import StepClock, affordable_steps, learning_rate
 from .start import check_quantized_origin, initial_network, pretrained_encoder
+from .teachers import Teachers, load_teachers
 from .temperature import best_temperature, with_temperature
 from .weights import freeze_norms, to_device, update_average
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder, Sample
@@ -111,7 +112,7 @@ def train(
     folder: Path,
     *,
     start: Path | None = None,
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
     progress: Progress = _SILENCE,
 ) -> TrainResult:
     """Trains a network on the split "train" and chooses the best weights on "val".
@@ -124,13 +125,14 @@ def train(
         config: The recipe.
         folder: Folder of the run; resumed where it holds a ``last.pt`` of the same configuration.
         start: Checkpoint to begin from; weights whose shapes fit are taken over.
-        teacher: Checkpoint whose soft labels the network learns beside the true ones; a quantised
-            network learns those of its origin where no other is given.
+        teachers: Checkpoints whose soft labels, averaged, the network learns beside the true ones;
+            a quantised network learns those of its origin where no other is given.
         progress: Told of every step and validation.
 
     Raises:
         DatasetError: Files of the data are broken; all are named.
-        InputError: The folder holds a run of another configuration.
+        InputError: The folder holds a run of another configuration, or a teacher knows other
+            classes or bands.
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
     """
@@ -149,7 +151,10 @@ def train(
         spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
     else:
         spec = spec_for(dataset, model_config, sampler)
-    run = _Run(model_config, config, spec, sampler, origin=origin, teacher=teacher)
+    taught_by = load_teachers(teachers, spec)
+    if config.quantize and origin and not taught_by:
+        taught_by = [origin]
+    run = _Run(model_config, config, spec, sampler, origin=origin, taught_by=taught_by)
     log = RunLog(folder)
     last = folder / "last.pt"
     if last.exists():
@@ -204,7 +209,7 @@ class _Run:
         sampler: CropSampler,
         *,
         origin: Checkpoint | None,
-        teacher: Path | None,
+        taught_by: Sequence[Checkpoint],
     ) -> None:
         self.step, self.steps, self.rate = 0, config.steps, 0.0
         self._best_score = -math.inf
@@ -227,8 +232,7 @@ class _Run:
             config=config.loss,
         )
         self._optimizer = torch.optim.AdamW(self._parameter_groups())
-        taught_by = load_checkpoint(teacher) if teacher else origin if config.quantize else None
-        self._teacher = to_device(taught_by.build(), self._device) if taught_by else None
+        self._teachers = Teachers(taught_by, output_stride=spec.output_stride, device=self._device)
 
     def resume(self, last: Checkpoint, path: Path) -> None:
         """Goes back to where an earlier start of the same run stopped."""
@@ -268,7 +272,7 @@ class _Run:
         )
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
-            teacher_logits = _soft_labels(self._teacher, images)
+            teacher_logits = self._teachers.logits(images)
             output = self._model(images)
         loss = self._loss(
             output, masks, teacher_logits, images=images, segments=segments, heights=heights
@@ -320,16 +324,17 @@ class _Run:
 
     @torch.no_grad()
     def _distance(self) -> float:
-        """Returns the mean squared distance to the teacher's scores, on crops never trained on.
+        """Returns the mean squared distance to the teachers' scores, on crops never trained on.
 
         What a quantised network must keep are the decisions of its origin. A few hundredths of
         mIoU more or less on "val" are chance where two classes nearly tie.
         """
-        assert self._teacher is not None
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
             images = self._sampler.batch(step).images.to(self._device)
-            distances.append(F.mse_loss(self._average(images), self._teacher(images)).item())
+            taught = self._teachers.logits(images)
+            assert taught is not None
+            distances.append(F.mse_loss(self._average(images), taught).item())
         return float(np.mean(distances))
 
     def choose_prior(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
@@ -412,14 +417,6 @@ def validate(
     """
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
         return evaluate(segmenter, dataset, split, on_result=keep).report(spec.class_names)
-
-
-@torch.no_grad()
-def _soft_labels(teacher: nn.Module | None, images: Tensor) -> Tensor | None:
-    if teacher is None:
-        return None
-    logits: Tensor = teacher(images)
-    return logits
 
 
 def _check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, path: Path) -> None:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .combined import SegmentationLoss
 from .pixels import class_weights
+from .teaching import ensemble_logits
 
-__all__ = ["SegmentationLoss", "class_weights"]
+__all__ = ["SegmentationLoss", "class_weights", "ensemble_logits"]
