@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cclseg.dataset import DatasetFolder
 
     from .config import TrainConfig
+    from .data import Normalisation
     from .model_config import ModelConfig
 
 
@@ -57,10 +58,8 @@ def open_sampler(
     )
 
 
-def fitted(
-    config: ModelConfig, dataset: DatasetFolder, bands: int, sampler: CropSampler
-) -> ModelConfig:
-    """Sets what a network must know of the data: classes, bands, and their units.
+def fitted(config: ModelConfig, bands: int, normalisation: Normalisation) -> ModelConfig:
+    """Sets what a network must know of the images: the number of bands, and their units.
 
     Raises:
         InputError: The bands have fewer or more names than there are.
@@ -70,14 +69,14 @@ def fitted(
             f"the images have {bands} bands, {len(config.band_names)} names were given "
             f"({', '.join(config.band_names)}); name each band once, in order: --bands"
         )
-    config = dataclasses.replace(config, num_classes=len(dataset.class_names), in_bands=bands)
+    config = dataclasses.replace(config, in_bands=bands)
     if not config.indices:
         return config
-    normal = sampler.normalisation
+    white = normalisation.value_range
     return dataclasses.replace(
         config,
-        band_gain=tuple(std / normal.value_range for std in normal.std),
-        band_offset=tuple(mean / normal.value_range for mean in normal.mean),
+        band_gain=tuple(std / white for std in normalisation.std),
+        band_offset=tuple(mean / white for mean in normalisation.mean),
     )
 
 
