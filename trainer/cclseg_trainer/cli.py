@@ -1,4 +1,4 @@
-"""The verb ``cclseg train``. Light to import: torch is loaded when the verb runs."""
+"""The verbs ``train`` and ``pretrain``. Light to import: torch is loaded when a verb runs."""
 
 from __future__ import annotations
 
@@ -125,6 +125,61 @@ def train(
     miou = result.report["miou"]
     click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
     click.echo(f"next: cclseg val {result.best} {data} --split test")
+
+
+@click.command()
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--model", "variant", help="Network variant (default: ccl-lite0).")
+@click.option(
+    "-o", "--out", "run", type=click.Path(path_type=Path), required=True, help="Folder of the run."
+)
+@click.option("--hidden", type=float, help="Share of a crop that is hidden (default: 0.5).")
+@click.option("--steps", type=int, help="Optimiser steps (default: 2000).")
+@click.option("--max-minutes", type=float, help="Fit the schedule to this time.")
+@click.option("--batch-size", type=int, help="Crops per step.")
+@click.option("--crop", "crop_px", type=int, help="Crop size in pixels, a multiple of 32.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--val-every", type=int, help="Steps between measurements.")
+@_switches
+@click.option(
+    "--bands", "band_names", callback=_names, help="Names of the bands: red,green,blue,nir."
+)
+@click.option(
+    "--indices", callback=_names, help=f"Indices computed from the bands: {','.join(INDEX_NAMES)}."
+)
+@click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
+@click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
+def pretrain(
+    images: tuple[Path, ...],
+    variant: str | None,
+    run: Path,
+    band_names: tuple[str, ...] | None,
+    indices: tuple[str, ...] | None,
+    start: Path | None,
+    **options: Any,
+) -> None:
+    """Train a network on IMAGES without labels, for "cclseg train --start".
+
+    IMAGES are files, folders of them, or dataset folders, whose splits "train" and "unlabelled"
+    are used without their masks. Parts of each image are hidden, and the network learns to tell
+    what is there. Started again, a run resumes.
+    """
+    from .config import PRETRAINING_RECIPE
+    from .pretrain import pretrain as run_pretraining
+    from .progress import PretrainingDisplay
+
+    shape = {name: options.pop(name) for name in SWITCHES}
+    shape |= {"band_names": band_names, "indices": indices}
+    model_config = _network(variant, shape, None, origin=None)
+    config = _configured(PRETRAINING_RECIPE, options)
+    with PretrainingDisplay() as display:
+        result = run_pretraining(images, model_config, config, run, start=start, progress=display)
+    click.echo(
+        f"{result.report['unexplained']:.1%} of what is hidden is unexplained at step "
+        f"{result.step}: {result.best}"
+    )
+    click.echo(f"next: cclseg train DATA --model {model_config.name} --start {result.best} -o RUN")
 
 
 def _network(

@@ -15,6 +15,8 @@ from .bands import numbered_bands
 from .data import CropSampler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cclseg.dataset import DatasetFolder
 
     from .config import TrainConfig
@@ -80,10 +82,30 @@ def fitted(config: ModelConfig, bands: int, normalisation: Normalisation) -> Mod
     )
 
 
+def spec_without_classes(
+    config: ModelConfig, normalisation: Normalisation, trained_on: Sequence[str]
+) -> ModelSpec:
+    """Returns what a network will say of itself that has learnt from images alone."""
+    return ModelSpec(
+        name=config.name,
+        class_names=("none yet",),
+        bands=_band_names(config),
+        mean=normalisation.mean,
+        std=normalisation.std,
+        output_stride=config.output_stride,
+        description=f"{config.name}, pretrained without labels",
+        trained_on=tuple(trained_on),
+    )
+
+
+def _band_names(config: ModelConfig) -> tuple[str, ...]:
+    """Returns the names that were given, else the usual ones."""
+    usual = ("red", "green", "blue") if config.in_bands == 3 else numbered_bands(config.in_bands)
+    return config.band_names or usual
+
+
 def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
     """Returns what a network will say of itself."""
-    bands = config.in_bands
-    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered_bands(bands))
     trained_on = [dataset.root.resolve().name]
     if sampler.config.augment.virtual_share:
         trained_on.append("virtual flight")
@@ -93,7 +115,7 @@ def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) 
         name=config.name,
         class_names=dataset.class_names,
         palette=dataset.palette,
-        bands=names,
+        bands=_band_names(config),
         mean=sampler.normalisation.mean,
         std=sampler.normalisation.std,
         output_stride=config.output_stride,

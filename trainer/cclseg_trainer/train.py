@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cclseg.dataset import UNLABELLED
+from cclseg.errors import InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import make_folder, write_json
 from cclseg.segmenter import Segmenter
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from .data import Batch, CropSampler
     from .models import ModelConfig
 
-__all__ = ["Progress", "TrainResult", "TrainingError", "train", "validate"]
+__all__ = ["SILENCE", "Progress", "TrainResult", "TrainingError", "train", "validate"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class _Silence:
         pass
 
 
-_SILENCE = _Silence()
+SILENCE = _Silence()
+"""Progress of a run that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def train(
     *,
     start: Path | None = None,
     teachers: Sequence[Path] = (),
-    progress: Progress = _SILENCE,
+    progress: Progress = SILENCE,
 ) -> TrainResult:
     """Trains a network on the split "train" and chooses the best weights on "val".
 
@@ -124,11 +126,13 @@ def train(
 
     Raises:
         DatasetError: Files of the data are broken; all are named.
-        InputError: The folder holds a run of another configuration, or a teacher knows other
+        InputError: The recipe is one of pretraining, the folder holds a run of another
+            configuration, or a teacher knows other
             classes or bands.
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
     """
+    _check_learns_labels(config)
     # Everything is read and checked before anything is written.
     learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
     bands = dataset.check((*learnt_from, "val"))
@@ -187,6 +191,14 @@ def train(
     best = run.choose_temperature(best, dataset)
     best.save(folder / "best.pt")
     return TrainResult(folder / "best.pt", best.step, best.metrics)
+
+
+def _check_learns_labels(config: TrainConfig) -> None:
+    if config.hidden:
+        raise InputError(
+            f"the recipe is one of pretraining (hidden is {config.hidden}); pretrain by it: "
+            "cclseg pretrain, or begin here from its weights: --start RUN/best.pt"
+        )
 
 
 class _Run:
