@@ -206,6 +206,9 @@ class TestImages:
         (root / "images" / "u.png").unlink()
         with pytest.raises(InputError, match="names images that are not there: u"):
             find_images([root])
+        (root / "splits.json").write_text(json.dumps({"val": ["c"], "test": ["d"]}))
+        with pytest.raises(InputError, match="names no images in the splits train and unlabelled"):
+            find_images([root])
 
     def test_nothing_there_is_said(self, tmp_path):
         with pytest.raises(InputError, match="no such file or folder"):

@@ -68,7 +68,7 @@ class Progress(Protocol):
         """A step is done."""
 
     def on_validation(self, step: int, report: dict[str, Any], *, is_best: bool) -> None:
-        """A validation is done; ``report`` is that of ``cclseg val --json``."""
+        """A validation is done; ``report`` is that of ``cclseg val --json``, or of pretraining."""
 
 
 class _Silence:

@@ -37,7 +37,7 @@ def find_images(sources: Sequence[Path]) -> list[Path]:
         InputError: A source does not exist or holds no image.
         DatasetError: A dataset folder is malformed.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # each file once, by the name it was given
     for source in sources:
         images = _images_of(source)
         if not images:
@@ -45,8 +45,8 @@ def find_images(sources: Sequence[Path]) -> list[Path]:
                 f"{source} holds no images; expected files that end with "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))} (folders in it are not searched)"
             )
-        found |= dict.fromkeys(path.resolve() for path in images)
-    return list(found)
+        found |= {path.resolve(): path for path in images}
+    return list(found.values())
 
 
 def _images_of(source: Path) -> list[Path]:
@@ -57,6 +57,11 @@ def _images_of(source: Path) -> list[Path]:
         if missing:
             raise InputError(
                 f"{source / 'splits.json'} names images that are not there: {', '.join(missing)}"
+            )
+        if not stems:
+            raise InputError(
+                f"{source / 'splits.json'} names no images in the splits train and {UNLABELLED}; "
+                "give the folder of the images itself to use all of them"
             )
         return [dataset.image_paths[stem] for stem in stems]
     if source.is_dir():
