@@ -127,8 +127,7 @@ def train(
     Raises:
         DatasetError: Files of the data are broken; all are named.
         InputError: The recipe is one of pretraining, the folder holds a run of another
-            configuration, or a teacher knows other
-            classes or bands.
+            configuration, or a teacher knows other classes or bands.
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
     """
