@@ -10,7 +10,13 @@ from cclseg.suggest import did_you_mean
 
 from ..model_config import CCLConfig
 from .ccl import CCLNet
+from .deeplab import DeepLabConfig, DeepLabV3Plus
+from .dilated import DilatedConfig, DilatedNet
+from .fcn import FCN8s, FCNConfig
+from .gcn import GCN, GCNConfig
 from .linknet import LinkNet, LinkNetConfig
+from .refinenet import RefineNetConfig, RefineNetLight
+from .segnet import SegNet, SegNetConfig
 from .unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
@@ -22,6 +28,12 @@ ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[SegmentationNetwork]]] = 
     _CCL: (CCLConfig, CCLNet),
     "unet": (UNetConfig, UNet),
     "linknet": (LinkNetConfig, LinkNet),
+    "dilated": (DilatedConfig, DilatedNet),
+    "deeplab": (DeepLabConfig, DeepLabV3Plus),
+    "fcn8s": (FCNConfig, FCN8s),
+    "refinenet": (RefineNetConfig, RefineNetLight),
+    "gcn": (GCNConfig, GCN),
+    "segnet": (SegNetConfig, SegNet),
 }
 """Configuration and network of each architecture, by the name that checkpoints hold."""
 
@@ -70,6 +82,16 @@ VARIANTS: dict[str, ModelConfig] = {
         UNetConfig(name="unet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
         UNetConfig(name="unet-lite0", num_classes=_TO_BE_SET, encoder="lite0"),
         LinkNetConfig(name="linknet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
+        DilatedConfig(name="psp-lite0", num_classes=_TO_BE_SET, context="pspnet"),
+        DilatedConfig(name="danet-lite0", num_classes=_TO_BE_SET, context="danet"),
+        DilatedConfig(name="ema-lite0", num_classes=_TO_BE_SET, context="emanet"),
+        DilatedConfig(name="ccnet-lite0", num_classes=_TO_BE_SET, context="ccnet"),
+        DilatedConfig(name="ocnet-lite0", num_classes=_TO_BE_SET, context="ocnet"),
+        DeepLabConfig(name="deeplab-lite0", num_classes=_TO_BE_SET),
+        FCNConfig(name="fcn8s-lite0", num_classes=_TO_BE_SET),
+        RefineNetConfig(name="refinenet-lite0", num_classes=_TO_BE_SET),
+        GCNConfig(name="gcn-lite0", num_classes=_TO_BE_SET),
+        SegNetConfig(name="segnet", num_classes=_TO_BE_SET),
     )
 }
 """The variants by name; the number of classes is set when a model is made for a dataset."""
