@@ -11,6 +11,8 @@ from cclseg.suggest import did_you_mean
 from ..model_config import CCLConfig
 from .ccl import CCLNet
 from .linknet import LinkNet, LinkNetConfig
+from .pidnet import PIDNet, PIDNetConfig
+from .segformer import SegFormer, SegFormerConfig
 from .unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[SegmentationNetwork]]] = 
     _CCL: (CCLConfig, CCLNet),
     "unet": (UNetConfig, UNet),
     "linknet": (LinkNetConfig, LinkNet),
+    "pidnet": (PIDNetConfig, PIDNet),
+    "segformer": (SegFormerConfig, SegFormer),
 }
 """Configuration and network of each architecture, by the name that checkpoints hold."""
 
@@ -70,6 +74,8 @@ VARIANTS: dict[str, ModelConfig] = {
         UNetConfig(name="unet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
         UNetConfig(name="unet-lite0", num_classes=_TO_BE_SET, encoder="lite0"),
         LinkNetConfig(name="linknet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
+        PIDNetConfig(name="pidnet-s", num_classes=_TO_BE_SET),
+        SegFormerConfig(name="segformer-b0", num_classes=_TO_BE_SET),
     )
 }
 """The variants by name; the number of classes is set when a model is made for a dataset."""

@@ -1,0 +1,15 @@
+"""Rivals with a backbone or branches of their own: what all networks must do."""
+
+from __future__ import annotations
+
+from network_contract import NetworkContract
+
+
+class TestPIDNet(NetworkContract):
+    variant, stride = "pidnet-s", 8
+    coarse_stride, edge_strides = 8, (8,)
+
+
+class TestSegFormer(NetworkContract):
+    variant, stride = "segformer-b0", 4
+    coarse_stride, edge_strides = 32, (4, 8, 16)
