@@ -13,3 +13,13 @@ class TestPIDNet(NetworkContract):
 class TestSegFormer(NetworkContract):
     variant, stride = "segformer-b0", 4
     coarse_stride, edge_strides = 32, (4, 8, 16)
+
+
+class TestUNetFormer(NetworkContract):
+    variant, stride = "unetformer-lite0", 4
+    coarse_stride, edge_strides = 32, (4, 8, 16)
+
+
+class TestBiSeNetV2(NetworkContract):
+    variant, stride = "bisenetv2", 8
+    coarse_stride, edge_strides = 32, (8, 8)

@@ -9,11 +9,13 @@ from cclseg.errors import InputError
 from cclseg.suggest import did_you_mean
 
 from ..model_config import CCLConfig
+from .bisenetv2 import BiSeNetV2, BiSeNetV2Config
 from .ccl import CCLNet
 from .linknet import LinkNet, LinkNetConfig
 from .pidnet import PIDNet, PIDNetConfig
 from .segformer import SegFormer, SegFormerConfig
 from .unet import UNet, UNetConfig
+from .unetformer import UNetFormer, UNetFormerConfig
 
 if TYPE_CHECKING:
     from ..model_config import ModelConfig
@@ -26,6 +28,8 @@ ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[SegmentationNetwork]]] = 
     "linknet": (LinkNetConfig, LinkNet),
     "pidnet": (PIDNetConfig, PIDNet),
     "segformer": (SegFormerConfig, SegFormer),
+    "unetformer": (UNetFormerConfig, UNetFormer),
+    "bisenetv2": (BiSeNetV2Config, BiSeNetV2),
 }
 """Configuration and network of each architecture, by the name that checkpoints hold."""
 
@@ -76,6 +80,8 @@ VARIANTS: dict[str, ModelConfig] = {
         LinkNetConfig(name="linknet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
         PIDNetConfig(name="pidnet-s", num_classes=_TO_BE_SET),
         SegFormerConfig(name="segformer-b0", num_classes=_TO_BE_SET),
+        UNetFormerConfig(name="unetformer-lite0", num_classes=_TO_BE_SET),
+        BiSeNetV2Config(name="bisenetv2", num_classes=_TO_BE_SET),
     )
 }
 """The variants by name; the number of classes is set when a model is made for a dataset."""
