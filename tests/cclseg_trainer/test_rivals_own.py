@@ -23,3 +23,18 @@ class TestUNetFormer(NetworkContract):
 class TestBiSeNetV2(NetworkContract):
     variant, stride = "bisenetv2", 8
     coarse_stride, edge_strides = 32, (8, 8)
+
+
+class TestHRNet(NetworkContract):
+    variant, stride = "hrnet-small", 4
+    coarse_stride, edge_strides = 32, (4, 8, 16)
+
+
+class TestGatedSCNN(NetworkContract):
+    variant, stride = "gscnn-lite0", 4
+    coarse_stride, edge_strides = 32, (4,)
+
+
+class TestSPANet(NetworkContract):
+    variant, stride = "spanet-lite0", 4
+    coarse_stride, edge_strides = 32, (4, 8, 16)

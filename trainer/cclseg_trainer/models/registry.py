@@ -11,9 +11,12 @@ from cclseg.suggest import did_you_mean
 from ..model_config import CCLConfig
 from .bisenetv2 import BiSeNetV2, BiSeNetV2Config
 from .ccl import CCLNet
+from .gscnn import GatedSCNN, GatedSCNNConfig
+from .hrnet import HRNet, HRNetConfig
 from .linknet import LinkNet, LinkNetConfig
 from .pidnet import PIDNet, PIDNetConfig
 from .segformer import SegFormer, SegFormerConfig
+from .spanet import SPANet, SPANetConfig
 from .unet import UNet, UNetConfig
 from .unetformer import UNetFormer, UNetFormerConfig
 
@@ -30,6 +33,9 @@ ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[SegmentationNetwork]]] = 
     "segformer": (SegFormerConfig, SegFormer),
     "unetformer": (UNetFormerConfig, UNetFormer),
     "bisenetv2": (BiSeNetV2Config, BiSeNetV2),
+    "hrnet": (HRNetConfig, HRNet),
+    "gscnn": (GatedSCNNConfig, GatedSCNN),
+    "spanet": (SPANetConfig, SPANet),
 }
 """Configuration and network of each architecture, by the name that checkpoints hold."""
 
@@ -82,6 +88,9 @@ VARIANTS: dict[str, ModelConfig] = {
         SegFormerConfig(name="segformer-b0", num_classes=_TO_BE_SET),
         UNetFormerConfig(name="unetformer-lite0", num_classes=_TO_BE_SET),
         BiSeNetV2Config(name="bisenetv2", num_classes=_TO_BE_SET),
+        HRNetConfig(name="hrnet-small", num_classes=_TO_BE_SET),
+        GatedSCNNConfig(name="gscnn-lite0", num_classes=_TO_BE_SET),
+        SPANetConfig(name="spanet-lite0", num_classes=_TO_BE_SET),
     )
 }
 """The variants by name; the number of classes is set when a model is made for a dataset."""
