@@ -22,15 +22,15 @@ TRAINING_HEADS = ("edge_head", "deeper_edge_heads", "coarse_head", "height_head"
 
 
 class NetworkOutput(NamedTuple):
-    """What the network returns while it is trained; s is its output stride: 8, 4 or 1.
+    """What the network returns while it is trained; s is its output stride, 8, 4 or 1.
 
     Attributes:
         logits: (N, K, H/s, W/s) class scores.
         edge_logits: (N, 1, h, w) scores of "a class boundary runs here", from the finest decoded
             map that has them, in most networks at stride 4, to the deepest one.
-        coarse_logits: (N, K, h, w) class scores of the auxiliary head, in most networks at
-            stride 16.
-        heights: (N, 1, h, w) heights above ground in metres, None without a height head.
+        coarse_logits: (N, K, h, w) class scores of the auxiliary head, mostly at stride 16.
+        heights: (N, 1, h, w) heights above ground in metres, of the size of the finest edges;
+            None without a height head.
     """
 
     logits: Tensor
@@ -54,6 +54,9 @@ class SegmentationNetwork(nn.Module):
         head: From the last decoded map to the logits; ends with a convolution with bias.
         edges_at: Which decoded maps learn edges, the first ``config.edge_levels`` of these. The
             first one learns heights as well; classes are learned from the map 0.
+
+    Raises:
+        InputError: More levels of edges than decoded maps that learn them.
     """
 
     def __init__(
@@ -72,8 +75,8 @@ class SegmentationNetwork(nn.Module):
         self.head = head
         if config.edge_levels > len(edges_at):
             raise InputError(
-                f"edge_levels is {config.edge_levels}; expected at most {len(edges_at)}: "
-                f"{config.name} has so many decoded maps to learn edges from"
+                f"{config.name} has {len(edges_at)} decoded maps to learn edges from; got "
+                f"edge_levels {config.edge_levels}, expected at most {len(edges_at)}"
             )
         self._edges_at = edges_at[: config.edge_levels]
         finest, *deeper = (decoded_widths[place] for place in self._edges_at)

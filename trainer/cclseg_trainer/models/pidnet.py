@@ -53,7 +53,8 @@ class PixelAttention(nn.Module):
         context = self.compress(context)
         key = resized(self.key(context), detail)
         agreement = (self.query(detail) * key).sum(1, keepdim=True).sigmoid()
-        return (1 - agreement) * detail + agreement * resized(context, detail)
+        y: Tensor = (1 - agreement) * detail + agreement * resized(context, detail)
+        return y
 
 
 class ParallelPyramid(nn.Module):

@@ -130,7 +130,7 @@ class MixTransformer(nn.Module):
 
     def __init__(self, config: SegFormerConfig) -> None:
         super().__init__()
-        stages = []
+        stages: list[nn.Module] = []
         previous = config.encoder_bands
         for width, heads, reduction, blocks in zip(
             config.widths, config.heads, config.reductions, config.blocks, strict=True
