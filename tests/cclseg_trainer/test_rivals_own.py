@@ -16,7 +16,7 @@ from cclseg_export.calibrate import calibrate
 from cclseg_export.emit import emit
 from cclseg_export.to_onnx import to_onnx
 from cclseg_trainer.config import AugmentConfig, TrainConfig
-from cclseg_trainer.models import build_model, find_variant
+from cclseg_trainer.models import build_model, cost_of, find_variant
 from cclseg_trainer.models.gscnn import GatedStep
 from cclseg_trainer.models.pidnet import BoundaryGuide, PixelAttention
 from cclseg_trainer.models.segformer import EfficientAttention
@@ -68,6 +68,22 @@ RIVALS = (
     "pidnet-s", "segformer-b0", "unetformer-lite0", "bisenetv2", "hrnet-small", "gscnn-lite0",
     "spanet-lite0",
 )  # fmt: skip
+
+
+# Millions of parameters and GMAC as the authors state them.
+PAPERS = {
+    "pidnet-s": (19, (1024, 2048), 7.6, 47.6),
+    "segformer-b0": (150, (512, 512), 3.8, 8.4),
+    "hrnet-small": (19, (1024, 2048), 1.5, 31.1),
+}
+
+
+@pytest.mark.parametrize("variant", PAPERS)
+def test_they_cost_what_their_papers_say(variant):
+    classes, input_hw, parameters, macs = PAPERS[variant]
+    cost = cost_of(build_model(variant, num_classes=classes), input_hw=input_hw)
+    assert cost.deployed_parameters / 1e6 == pytest.approx(parameters, rel=0.05)
+    assert cost.macs / 1e9 == pytest.approx(macs, rel=0.08)
 
 
 def test_a_network_with_one_map_for_edges_refuses_more_levels():
