@@ -48,7 +48,8 @@ class SegmentationNetwork(nn.Module):
 
     Args:
         config: Kept as :attr:`config`.
-        encoder: Returns maps at strides 2, 4, 8, 16 and 32.
+        encoder: Returns maps at strides 2, 4, 8, 16 and 32, or those that the network's own
+            :meth:`decode` is written for.
         decoded_widths: Channels of what :meth:`decode` returns.
         head: From the last decoded map to the logits; ends with a convolution with bias.
         edges_at: Which decoded maps learn edges, the first ``config.edge_levels`` of these. The
@@ -90,7 +91,7 @@ class SegmentationNetwork(nn.Module):
         Most networks return those at strides 16, 8, 4 and maybe 2 and 1.
 
         Args:
-            maps: (N, C_i, H/s, W/s) for the strides s = 2, 4, 8, 16, 32.
+            maps: Of the encoder, in most networks (N, C_i, H/s, W/s) for s = 2, 4, 8, 16, 32.
         """
         raise NotImplementedError
 
