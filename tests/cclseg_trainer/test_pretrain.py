@@ -21,7 +21,7 @@ from cclseg_trainer.checkpoint import load_checkpoint
 from cclseg_trainer.cli import pretrain as pretrain_command
 from cclseg_trainer.config import PRETRAINING_RECIPE, TrainConfig
 from cclseg_trainer.losses import unexplained_share
-from cclseg_trainer.models import VARIANTS
+from cclseg_trainer.models import VARIANTS, build_model
 from cclseg_trainer.pretrain import pretrain, spread
 from cclseg_trainer.start import initial_network
 from cclseg_trainer.train import TrainingError, train
@@ -34,6 +34,7 @@ QUICK = replace(
 )  # fmt: skip
 
 SHORT = replace(QUICK, steps=2)
+ONE_OF_EACH_ARCHITECTURE = {type(config): name for name, config in VARIANTS.items()}.values()
 
 
 class _StopAtFive:
@@ -72,8 +73,8 @@ def test_it_learns_what_is_hidden_and_does_not_collapse(folder, tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", ["ccl-lite0", "unet-r18", "linknet-r18"])
-def test_every_architecture_learns_its_decoder_too(folder, tmp_path, variant):
+@pytest.mark.parametrize("variant", ["ccl-lite0", "unet-r18"])
+def test_encoder_and_decoder_learn_at_any_stride(folder, tmp_path, variant):
     model = VARIANTS[variant]
     pretrain([folder], model, replace(QUICK, steps=1), tmp_path)
     weights = load_checkpoint(tmp_path / "last.pt").resume["model"]
@@ -84,6 +85,21 @@ def test_every_architecture_learns_its_decoder_too(folder, tmp_path, variant):
     unused = {"edge_head.weight", "edge_head.bias"}
     # A gate that starts closed hides what stands before it from the first step.
     assert still - unused <= {n for n in random if ".query." in n or ".key." in n or ".gate." in n}
+
+
+@pytest.mark.parametrize("variant", ONE_OF_EACH_ARCHITECTURE)
+def test_every_architecture_can_paint_and_learns_all_of_it(variant):
+    stride = VARIANTS[variant].output_stride
+    network = build_model(variant, in_bands=2, num_classes=2 * stride**2).train()
+    images, hidden = torch.randn(2, 2, 64, 64), torch.ones(2, 1, 2, 2, dtype=torch.bool)
+    output = network(images)
+    shares = [
+        unexplained_share(torch.pixel_shuffle(scores, stride), images, hidden, torch.ones(2))
+        for scores in (output.logits, output.coarse_logits)
+    ]
+    sum(shares).backward()
+    without = {name for name, value in network.named_parameters() if value.grad is None}
+    assert without == {"edge_head.weight", "edge_head.bias"}
 
 
 def test_same_seed_gives_the_same_weights(folder, tmp_path):
