@@ -43,8 +43,8 @@ def val_page(
                 "calibration error": _figure(record.calibration.report()["error"]),
             }
         ),
-        report.section("Classes", _class_table(matrix, spec)),
-        report.section("What is taken for what", _confusion_table(matrix, spec), _CONFUSION_NOTE),
+        report.section("Classes", class_table(matrix, spec)),
+        report.section("What is taken for what", confusion_table(matrix, spec), CONFUSION_NOTE),
         report.section(
             "The images that went worst",
             report.legend(spec.class_names, spec.palette),
@@ -61,7 +61,7 @@ def val_page(
     )
 
 
-_CONFUSION_NOTE = report.element(
+CONFUSION_NOTE = report.element(
     "p", "Rows: the label. Columns: the share of its pixels that the model gives to each class."
 )
 
@@ -80,7 +80,8 @@ def _mean_of_images(images: Sequence[ImageFigures]) -> float | None:
     return sum(mious) / len(mious) if mious else None
 
 
-def _class_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+def class_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+    """Figures of each class, and their means."""
     figures = matrix.report(spec.class_names)
     total = max(1, figures["pixels"])
     rows = [
@@ -101,7 +102,8 @@ def _class_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
     )
 
 
-def _confusion_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+def confusion_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+    """The matrix as shares of each class's pixels, shaded; see :data:`CONFUSION_NOTE`."""
     rows = []
     for name, rgb, counts, pixels in zip(
         spec.class_names, spec.palette, matrix.counts, matrix.pixels, strict=True
