@@ -32,6 +32,7 @@ from .train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -109,8 +110,7 @@ def cross_validate(
     folder: Path,
     *,
     files: dict[str, Any],
-    progress: Progress,
-    on_fold: Callable[[Fold], None],
+    watch: Callable[[Fold], AbstractContextManager[Progress]],
 ) -> CrossValidation:
     """Trains once for each fold and measures on what it leaves out.
 
@@ -121,8 +121,7 @@ def cross_validate(
         folder: Gets a folder for each fold; continued where it holds the same cross-validation.
         files: Checkpoints that :func:`~cclseg_trainer.train.train` begins with or learns from, by
             the names of its arguments.
-        progress: Told of every step and validation.
-        on_fold: Told of each fold before it starts.
+        watch: Gives what is told of the steps and validations of a fold that is trained.
 
     Raises:
         InputError: The folder holds another cross-validation.
@@ -134,12 +133,12 @@ def cross_validate(
     _start(folder, _plan(folds, model_config, config, files))
     results = []
     for fold in folds:
-        on_fold(fold)
         run = folder / fold.name
-        if not (run / RESULT_NAME).exists():
-            if not (run / TRAINED_NAME).exists():
+        if not (run / TRAINED_NAME).exists():
+            with watch(fold) as progress:
                 result = train(fold.dataset, model_config, config, run, **files, progress=progress)
-                write_json(run / TRAINED_NAME, {"step": result.step, "val": result.report})
+            write_json(run / TRAINED_NAME, {"step": result.step, "val": result.report})
+        if not (run / RESULT_NAME).exists():
             _measure(fold, run)
         results.append(_read_result(fold, run))
     spec = ModelSpec(
@@ -173,17 +172,21 @@ def _measure(fold: Fold, run: Path) -> None:
 
 def _read_result(fold: Fold, run: Path) -> FoldResult:
     matrix = ConfusionMatrix(len(fold.dataset.class_names))
+    measured = _read_own(run / RESULT_NAME)
+    matrix.counts += np.array(measured["confusion"], np.int64)
+    matrix.images = measured["images"]
+    return FoldResult(fold.name, _read_own(run / TRAINED_NAME)["step"], matrix)
+
+
+def _read_own(path: Path) -> dict[str, Any]:
+    """Reads what an earlier start wrote, whole as it was."""
     try:
-        content = json.loads((run / RESULT_NAME).read_text(encoding="utf-8"))
-        step = int(json.loads((run / TRAINED_NAME).read_text(encoding="utf-8"))["step"])
-        matrix.counts += np.array(content["confusion"], np.int64)
-        matrix.images = int(content["images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{run / RESULT_NAME} or {TRAINED_NAME} beside it is damaged ({error}); remove "
-            f"{RESULT_NAME} to measure the fold again, the folder to train it again"
+            f"{path} is damaged ({error}); remove it, and what it stands for is done again"
         ) from error
-    return FoldResult(fold.name, step, matrix)
+    return content
 
 
 def _plan(
@@ -207,7 +210,7 @@ def _start(folder: Path, plan: dict[str, Any]) -> None:
     if not path.exists():
         write_json(path, plan)
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = _read_own(path)
     changed = [part for part in plan if before.get(part) != plan[part]]
     if changed:
         raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from .cli import asked_for, train
 if TYPE_CHECKING:
     from .cross_validation import CrossValidation
     from .folds import Fold
+    from .train import Progress
 
 _OF_TRAINING = [parameter for parameter in train.params if parameter.name not in ("data", "run")]
 
@@ -59,15 +62,15 @@ def cross_validate(
     dataset = open_dataset(data)
     folds = plan_folds(dataset, find_groups(dataset, groups))
 
-    def announce(fold: Fold) -> None:
+    @contextmanager
+    def watch(fold: Fold) -> Iterator[Progress]:
         counts = ", ".join(f"{split} {len(stems)}" for split, stems in fold.splits().items())
         click.echo(f"{fold.name} left out ({counts} images)", err=True)
+        with TrainingDisplay() as display:
+            yield display
 
-    with TrainingDisplay() as display:
-        outcome = run_all(
-            folds, model_config, config, folder, files=files, progress=display, on_fold=announce
-        )
-    title = f"{outcome.spec.name}, cross-validated on {data.name}"
+    outcome = run_all(folds, model_config, config, folder, files=files, watch=watch)
+    title = f"{outcome.spec.name}, cross-validated on {data.resolve().name}"
     write_json(folder / "cross_validation.json", outcome.to_json())
     page = cross_validation_page(outcome, title=title)
     write_bytes(folder / "cross_validation.html", page.encode())
