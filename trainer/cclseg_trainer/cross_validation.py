@@ -85,14 +85,14 @@ class CrossValidation:
     def to_json(self) -> dict[str, Any]:
         """Returns the figures of each fold, their mean and deviation, and the pooled ones."""
         iou = np.array([fold.matrix.iou for fold in self.folds])
-        mean, deviation = spread(np.array([fold.matrix.miou for fold in self.folds]))
+        mean, deviation = mean_and_std(np.array([fold.matrix.miou for fold in self.folds]))
         pooled, names = self.pooled, self.spec.class_names
         return {
             "pooled": _figures(pooled, names),
             "mean_miou": mean,
             "std_miou": deviation,
             "per_class_iou": {
-                name: dict(zip(("mean", "std"), spread(column), strict=True))
+                name: dict(zip(("mean", "std"), mean_and_std(column), strict=True))
                 for name, column in zip(names, iou.T, strict=True)
             },
             "folds": {
@@ -150,7 +150,7 @@ def cross_validate(
     return CrossValidation(spec, tuple(results))
 
 
-def spread(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+def mean_and_std(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """Returns mean and sample standard deviation of what is a number, None where they are none."""
     present = values[~np.isnan(values)]
     mean = float(present.mean()) if present.size else None

@@ -86,7 +86,9 @@ def _print_outcome(outcome: CrossValidation, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .cross_validation_page import figure, mean_and_deviation
+    from cclseg.val_page import figure
+
+    from .cross_validation_page import mean_and_deviation
 
     figures = outcome.to_json()
     table = Table(title=title, title_justify="left")

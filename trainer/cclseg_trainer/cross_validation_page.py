@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from cclseg import __version__, report
-from cclseg.val_page import CONFUSION_NOTE, class_table, confusion_table
+from cclseg.val_page import CONFUSION_NOTE, class_table, confusion_table, figure, percent
 
 from .cross_validation import PAGE_NAME
 
@@ -30,7 +30,7 @@ def cross_validation_page(outcome: CrossValidation, *, title: str) -> str:
             {
                 "mean IoU of all folds pooled": figure(figures["pooled"]["miou"]),
                 "mean over folds ± deviation": mean_and_deviation(figures),
-                "of the labelled pixels are right": figure(figures["pooled"]["accuracy"]),
+                "of the labelled pixels are right": percent(figures["pooled"]["accuracy"]),
             }
         ),
         report.section("Every group, as it was left out", _fold_table(figures), _FOLD_NOTE),
@@ -74,8 +74,3 @@ def _row(name: report.Content, figures: dict[str, Any]) -> tuple[report.Content,
 def mean_and_deviation(figures: dict[str, Any]) -> str:
     """Returns "0.512 ± 0.034" for the folds of a cross-validation."""
     return f"{figure(figures['mean_miou'])} ± {figure(figures['std_miou'])}"
-
-
-def figure(value: float | None) -> str:
-    """Writes a figure; a dash where there is none."""
-    return "–" if value is None else f"{value:.3f}"
