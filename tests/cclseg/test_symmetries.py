@@ -214,7 +214,7 @@ class TestSegmenter:
         np.testing.assert_array_equal(streamed, alone)
 
     def test_under_a_budget_every_level_is_averaged(self, network):
-        with Segmenter(network, threads=1, tta="flips", budget_ms=1000) as segment:
+        with Segmenter(network, threads=1, tta="flips", budget_ms=1e6) as segment:
             assert segment(colour_patches((70, 90))).level == "full"
 
     def test_a_tile_that_is_not_square_says_what_to_do(self, tmp_path):
