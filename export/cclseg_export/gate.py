@@ -1,8 +1,8 @@
 """The parity gate: no file gets its name before it has been measured against its origin.
 
 Every file is run on every backend of this machine that can run it, on labelled images, beside the
-network that it was made from. A file that costs any class more than the budget is rejected, and the
-verdict says what to try.
+network that it was made from. A file that costs any class more than the budget is rejected, and so
+is one that a library computes otherwise than it is written.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from cclseg.errors import BackendError
 from cclseg.segmenter import Segmenter
 
 from .parity import Latency, Parity, figures_of, measure, time_alternating
+from .verify.agreement import disagreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder
+    from cclseg.frame import FloatArray
 
     from .parity import Compared
 
@@ -108,12 +110,15 @@ class Gate:
         split: Split of the data to measure on.
         budget_points: Most IoU that any class may lose, in points (0.5 = 0.005).
         threads: Threads of the backends, None for all processors.
+        tiles: Network inputs, each (1, C, H, W) float32, on which every library must compute an
+            INT8 file as it is written, layer by layer; without any, this is not looked at.
     """
 
     dataset: DatasetFolder
     split: str
     budget_points: float
     threads: int | None = None
+    tiles: Sequence[FloatArray] = ()
 
     def judge(
         self,
@@ -148,7 +153,7 @@ class Gate:
             verdicts[index].parity[name] = parity
         self._time(verdicts)
         for verdict in verdicts:
-            verdict.rejected = self._refusal(verdict)
+            verdict.rejected = self._refusal(verdict) or self._disagreement(verdict)
         return verdicts
 
     def _open(self, verdict: Verdict, backend: str) -> Segmenter | None:
@@ -182,6 +187,17 @@ class Gate:
             f"{place} loses {loss:.2f} points of IoU to {verdict.file.precision}; the budget is "
             f"{self.budget_points:g} points"
         )
+
+    def _disagreement(self, verdict: Verdict) -> str | None:
+        """Says where a library computes something else than the INT8 file that it was given.
+
+        Libraries round layers on their own, each in its way: what is accurate here by such luck
+        need not be with their next version, or on another machine.
+        """
+        file = verdict.file
+        if file.precision != "int8" or not file.is_timed or not self.tiles:
+            return None
+        return disagreement(file.path, self.tiles, verdict.parity)
 
 
 def worst_loss(parity: Mapping[str, Parity]) -> tuple[float, str] | None:
