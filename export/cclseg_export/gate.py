@@ -84,6 +84,7 @@ class Verdict:
         parity: Accuracy per backend.
         latency: Time of a tile per backend, the fp32 file on the same backend as reference.
         failures: Why a backend could not load it, by backend.
+        disagreement: Where a library computes something else than is written in it, or None.
         rejected: Why it must not be used, or None.
     """
 
@@ -91,6 +92,7 @@ class Verdict:
     parity: dict[str, Parity] = field(default_factory=dict)
     latency: dict[str, Latency] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    disagreement: str | None = None
     rejected: str | None = None
 
     def figures(self) -> dict[str, dict[str, Any]]:
@@ -153,7 +155,9 @@ class Gate:
             verdicts[index].parity[name] = parity
         self._time(verdicts)
         for verdict in verdicts:
-            verdict.rejected = self._refusal(verdict) or self._disagreement(verdict)
+            verdict.rejected = self._refusal(verdict)
+            if verdict.rejected is None:
+                verdict.rejected = verdict.disagreement = self._disagreement(verdict)
         return verdicts
 
     def _open(self, verdict: Verdict, backend: str) -> Segmenter | None:
@@ -197,7 +201,11 @@ class Gate:
         file = verdict.file
         if file.precision != "int8" or not file.is_timed or not self.tiles:
             return None
-        return disagreement(file.path, self.tiles, verdict.parity)
+        found = disagreement(file.path, self.tiles, verdict.parity)
+        return found and (
+            f"{found}; take another version of that library, or other layers for floating point "
+            "(--keep-float)"
+        )
 
 
 def worst_loss(parity: Mapping[str, Parity]) -> tuple[float, str] | None:

@@ -52,13 +52,14 @@ def shield_float_layers(model: onnx.ModelProto) -> None:
 
 
 def _pair_end(node: onnx.NodeProto, index: GraphIndex) -> onnx.NodeProto | None:
-    """Returns what brings the map of a layer with 32-bit weights back from 8 bits, None if none."""
+    """Returns what brings the map of a float layer back from 8 bits by one step, None if none."""
     if node.op_type not in SHIELDED or node.input[1] not in index.weights:
         return None
-    source = index.producers.get(node.input[0])
-    is_pair_end = source is not None and source.op_type == "DequantizeLinear"
     has_float = index.weights[node.input[1]].data_type == TensorProto.FLOAT
-    return source if is_pair_end and has_float else None
+    source = index.producers.get(node.input[0])
+    if not has_float or source is None or source.op_type != "DequantizeLinear":
+        return None
+    return source if index.array(source.input[1]).size == 1 else None
 
 
 def _channels(node: onnx.NodeProto, index: GraphIndex) -> tuple[int, int]:

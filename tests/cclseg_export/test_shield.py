@@ -91,6 +91,14 @@ def test_it_changes_no_number(unet, ranges):
         np.testing.assert_array_equal(shielded["scores"], plain["scores"])
 
 
+def test_a_row_of_maps_that_a_float_layer_takes_is_not_rounded(unet, ranges):
+    """OpenVINO does not load a row in 8 bits that is read with a step per channel."""
+    for kept, is_rounded in ((), True), (("Conv:conv12",), False):
+        model = emit(unet, ranges, target="cpu", keep_float=kept)
+        assert any(node.input[0] == "skip1" for node in model.graph.node
+                   if node.op_type == "QuantizeLinear") == is_rounded  # fmt: skip
+
+
 def test_what_stands_in_for_another_machine_is_not_rounded_either(unet, ranges):
     kept = alternating(unet, 1, "tensorrt-rtx")
     file = emit(unet, ranges, target="tensorrt-rtx", keep_float=kept)
