@@ -89,18 +89,7 @@ def _names(
     multiple=True,
     help="Checkpoint whose soft labels are learnt; given several times, the mean of theirs.",
 )
-def train(
-    data: Path,
-    variant: str | None,
-    run: Path,
-    recipe_file: Path | None,
-    band_names: tuple[str, ...] | None,
-    indices: tuple[str, ...] | None,
-    height_head: bool | None,
-    edge_levels: int | None,
-    quantize: bool,
-    **options: Any,
-) -> None:
+def train(data: Path, run: Path, **options: Any) -> None:
     """Train a network on the dataset folder DATA.
 
     The folder holds images/, masks/, classes.json and splits.json. Training uses the split
@@ -110,10 +99,33 @@ def train(
     """
     from cclseg.dataset import open_dataset
 
-    from .config import QUANTIZED_RECIPE, TrainConfig
     from .progress import TrainingDisplay
-    from .recipe import Recipe, read_recipe
     from .train import train as run_training
+
+    model_config, config, files = asked_for(**options)
+    with TrainingDisplay() as display:
+        result = run_training(
+            open_dataset(data), model_config, config, run, **files, progress=display
+        )
+    miou = result.report["miou"]
+    click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
+    click.echo(f"next: cclseg val {result.best} {data} --split test")
+
+
+def asked_for(
+    *,
+    variant: str | None,
+    recipe_file: Path | None,
+    band_names: tuple[str, ...] | None,
+    indices: tuple[str, ...] | None,
+    height_head: bool | None,
+    edge_levels: int | None,
+    quantize: bool,
+    **options: Any,
+) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
+    """Returns the network, the recipe and the checkpoints to begin with or to learn from."""
+    from .config import QUANTIZED_RECIPE, TrainConfig
+    from .recipe import Recipe, read_recipe
 
     files = {name: options.pop(name) for name in ("start", "teachers")}
     shape = {name: options.pop(name) for name in SWITCHES}
@@ -125,13 +137,7 @@ def train(
     origin = files["start"] if quantize else None
     model_config = _network(variant, shape, recipe.model, origin=origin)
     config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
-    with TrainingDisplay() as display:
-        result = run_training(
-            open_dataset(data), model_config, config, run, **files, progress=display
-        )
-    miou = result.report["miou"]
-    click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
-    click.echo(f"next: cclseg val {result.best} {data} --split test")
+    return model_config, config, files
 
 
 @click.command()

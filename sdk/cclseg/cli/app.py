@@ -33,6 +33,7 @@ VERB_ORDER = (
     "pretrain",
     "train",
     "val",
+    "cross-validate",
     "export",
     "build",
     "ops",
