@@ -198,7 +198,11 @@ def _plan(
         "folds": {fold.name: fold.splits() for fold in folds},
         "model": config_to_dict(model_config),
         "train": dataclasses.asdict(config),
-        "files": {name: str(path) for name, path in files.items() if path},
+        "files": {
+            name: [str(path) for path in given] if isinstance(given, tuple) else str(given)
+            for name, given in files.items()
+            if given
+        },
     }
     as_written: dict[str, Any] = json.loads(json.dumps(plan))
     return as_written
