@@ -101,6 +101,7 @@ def train(
     from cclseg.dataset import open_dataset
 
     from .config import QUANTIZED_RECIPE, TrainConfig
+    from .distributed import join_ranks
     from .progress import TrainingDisplay
     from .recipe import Recipe, read_recipe
     from .train import train as run_training
@@ -114,10 +115,13 @@ def train(
     origin = files["start"] if quantize else None
     model_config = _network(variant, shape, recipe.model, origin=origin)
     config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
-    with TrainingDisplay() as display:
+    ranks = join_ranks()
+    with TrainingDisplay(is_shown=ranks.is_first) as display:
         result = run_training(
             open_dataset(data), model_config, config, run, **files, progress=display
         )
+    if not ranks.is_first:
+        return
     miou = result.report["miou"]
     click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
     click.echo(f"next: cclseg val {result.best} {data} --split test")

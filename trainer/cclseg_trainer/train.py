@@ -32,6 +32,7 @@ from cclseg.segmenter import Segmenter
 from .backend import TorchBackend
 from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
+from .distributed import join_ranks
 from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from .config import TrainConfig
     from .data import Batch, CropSampler
+    from .distributed import Ranks
     from .models import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -134,45 +136,32 @@ def train(
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
     """
-    # Everything is read and checked before anything is written.
-    learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
-    bands = dataset.check((*learnt_from, "val"))
-    sampler = open_sampler(
-        dataset,
-        config,
-        stride=model_config.output_stride,
-        with_heights=model_config.height_head and not config.quantize,
-    )
-    model_config = fitted(model_config, dataset, bands, sampler)
-    origin = load_checkpoint(start) if start else None
-    if config.quantize:
-        spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
-    else:
-        spec = spec_for(dataset, model_config, sampler)
-    run = _Run(model_config, config, spec, sampler, origin=origin, teacher=teacher)
+    ranks = join_ranks()
+    run = open_run(dataset, model_config, config, ranks, start=start, teacher=teacher)
     log = RunLog(folder)
     last = folder / "last.pt"
-    if last.exists():
-        run.resume(load_checkpoint(last), last)
-    make_folder(folder)
-    log.start(run.step)
-    description = {"model": config_to_dict(model_config), "train": dataclasses.asdict(config)}
-    write_json(folder / "config.json", description)
+    run.resume(last)
+    if ranks.is_first:
+        make_folder(folder)
+        log.start(run.step)
+        write_json(folder / "config.json", run.description())
 
     if config.quantize and run.step == 0:
         run.calibrate()
         run.validate(dataset, log, progress)  # what rounding costs without training
     clock = StepClock()
-    for batch in sampler.batches(run.step):
+    for batch in run.sampler.batches(run.step):
         if run.step >= run.steps:
             break
         with _advice_where_memory_ends(run.step, config):
             loss = run.train_step(batch, folder)
+        if config.max_minutes and clock.is_ready(run.step):
+            run.steps = ranks.told_by_first(lambda: affordable_steps(config, clock))
+        if not ranks.is_first:
+            continue  # and wait, within the next step, until the first process has validated
         log.write("loss", run.step, loss)
         log.write("lr", run.step, run.rate)
         progress.on_step(run.step, run.steps, loss)
-        if config.max_minutes and clock.is_ready(run.step):
-            run.steps = affordable_steps(config, clock)
         if run.step % config.val_every == 0 or run.step == run.steps:
             report = run.validate(dataset, log, progress)
             run.checkpoint(report, with_resume=True).save(last)
@@ -180,20 +169,56 @@ def train(
         elif run.step % _SAVE_EVERY == 0:
             run.checkpoint({}, with_resume=True).save(last)
             log.save()
+    return ranks.told_by_first(lambda: _finished(run, dataset, log))
+
+
+def open_run(
+    dataset: DatasetFolder,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    ranks: Ranks,
+    *,
+    start: Path | None,
+    teacher: Path | None,
+) -> Run:
+    """Reads and checks everything before anything is written."""
+    ranks.check(config)
+    learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
+    bands = dataset.check((*learnt_from, "val"))
+    sampler = open_sampler(
+        dataset,
+        config,
+        stride=model_config.output_stride,
+        with_heights=model_config.height_head and not config.quantize,
+        share=ranks.share,
+    )
+    model_config = fitted(model_config, dataset, bands, sampler)
+    origin = load_checkpoint(start) if start else None
+    if config.quantize:
+        spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
+    else:
+        spec = spec_for(dataset, model_config, sampler)
+    return Run(model_config, config, spec, sampler, origin=origin, teacher=teacher, ranks=ranks)
+
+
+def _finished(run: Run, dataset: DatasetFolder, log: RunLog) -> TrainResult:
+    """Gives the best weights what is chosen on "val" when training ends."""
     log.close()
-    best = run.choose_prior(load_checkpoint(folder / "best.pt"), dataset)
+    path = log.folder / "best.pt"
+    best = run.choose_prior(load_checkpoint(path), dataset)
     best = run.choose_temperature(best, dataset)
-    best.save(folder / "best.pt")
-    return TrainResult(folder / "best.pt", best.step, best.metrics)
+    best.save(path)
+    return TrainResult(path, best.step, best.metrics)
 
 
-class _Run:
+class Run:
     """The moving parts of a run: weights, their average, the optimiser, and where they stand.
 
     Attributes:
         step: Optimiser steps done.
         steps: Steps planned.
         rate: Learning rate of the latest step.
+        sampler: Makes the crops.
     """
 
     def __init__(
@@ -205,12 +230,13 @@ class _Run:
         *,
         origin: Checkpoint | None,
         teacher: Path | None,
+        ranks: Ranks,
     ) -> None:
         self.step, self.steps, self.rate = 0, config.steps, 0.0
         self._best_score = -math.inf
         self._model_config, self._config, self._spec = model_config, config, spec
-        self._sampler = sampler
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.sampler, self._ranks = sampler, ranks
+        self._device = ranks.device
         torch.manual_seed(config.seed)
         self._model = to_device(initial_network(model_config, config, origin), self._device)
         self._encoder = pretrained_encoder(self._model, config)
@@ -226,12 +252,16 @@ class _Run:
             ignore_index=spec.ignore_index,
             config=config.loss,
         )
+        self._objective = ranks.objective(self._model, self._loss)
         self._optimizer = torch.optim.AdamW(self._parameter_groups())
         taught_by = load_checkpoint(teacher) if teacher else origin if config.quantize else None
         self._teacher = to_device(taught_by.build(), self._device) if taught_by else None
 
-    def resume(self, last: Checkpoint, path: Path) -> None:
-        """Goes back to where an earlier start of the same run stopped."""
+    def resume(self, path: Path) -> None:
+        """Goes back to where an earlier start of the same run stopped, if there was one."""
+        last = self._ranks.told_by_first(lambda: load_checkpoint(path) if path.exists() else None)
+        if last is None:
+            return
         _check_same_run(last, self._model_config, self._config, path)
         self.step, self.steps = last.step, last.resume["steps"]
         self._best_score = last.resume["best_score"]
@@ -241,11 +271,16 @@ class _Run:
         self._loss.balance.resume(last.resume["balance"])
         logger.info("resuming %s at step %d of %d", path, self.step, self.steps)
 
+    def description(self) -> dict[str, Any]:
+        """Returns the whole configuration of the run."""
+        model = config_to_dict(self._model_config)
+        return {"model": model, "train": dataclasses.asdict(self._config)}
+
     def calibrate(self) -> None:
         """Lets a network that rounds see what it will meet, before a step is done."""
         assert isinstance(self._model, QuantizedNetwork)
         for step in range(_CALIBRATION_BATCHES):
-            self._model.calibrate(self._sampler.batch(step).images.to(self._device))
+            self._model.calibrate(self.sampler.batch(step).images.to(self._device))
         self._average.load_state_dict(self._model.state_dict())
 
     def train_step(self, batch: Batch, folder: Path) -> float:
@@ -269,18 +304,17 @@ class _Run:
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = _soft_labels(self._teacher, images)
-            output = self._model(images)
-        loss = self._loss(
-            output, masks, teacher_logits, images=images, segments=segments, heights=heights
+        loss = self._objective(
+            images, masks, teacher_logits, images=images, segments=segments, heights=heights
         )
-        if not math.isfinite(loss.item()):
-            _save_batch(folder, images, masks)
+        if not math.isfinite(loss.item()):  # of the joint batch, in all processes alike
+            _save_batch(folder, images, masks, self._ranks)
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.step}; the batch is saved as "
                 f"{folder / 'bad_batch.pt'}; lower lr or look at these images"
             )
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), _LARGEST_GRADIENT_NORM)
         self._optimizer.step()
         decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
@@ -328,7 +362,7 @@ class _Run:
         assert self._teacher is not None
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
-            images = self._sampler.batch(step).images.to(self._device)
+            images = self.sampler.batch(step).images.to(self._device)
             distances.append(F.mse_loss(self._average(images), self._teacher(images)).item())
         return float(np.mean(distances))
 
@@ -450,6 +484,9 @@ def _advice_where_memory_ends(step: int, config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
-def _save_batch(folder: Path, images: Tensor, masks: Tensor) -> None:
+def _save_batch(folder: Path, images: Tensor, masks: Tensor, ranks: Ranks) -> None:
+    images, masks = ranks.joint((images, masks))
+    if not ranks.is_first:
+        return
     with replacing(folder / "bad_batch.pt") as temporary:
         torch.save({"images": images.cpu(), "masks": masks.cpu()}, temporary)
