@@ -80,6 +80,9 @@ def _names(
 @click.option(
     "--teacher", type=click.Path(path_type=Path), help="Checkpoint whose soft labels are learnt."
 )
+@click.option(
+    "--find-lr", is_flag=True, help="Try growing learning rates instead, and suggest one for --lr."
+)
 def train(
     data: Path,
     variant: str | None,
@@ -89,6 +92,7 @@ def train(
     indices: tuple[str, ...] | None,
     height_head: bool | None,
     quantize: bool,
+    find_lr: bool,
     **options: Any,
 ) -> None:
     """Train a network on the dataset folder DATA.
@@ -102,6 +106,7 @@ def train(
 
     from .config import QUANTIZED_RECIPE, TrainConfig
     from .distributed import join_ranks
+    from .lr_range import find_learning_rate
     from .progress import TrainingDisplay
     from .recipe import Recipe, read_recipe
     from .train import train as run_training
@@ -116,6 +121,12 @@ def train(
     model_config = _network(variant, shape, recipe.model, origin=origin)
     config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
     ranks = join_ranks()
+    if find_lr:
+        found = find_learning_rate(open_dataset(data), model_config, config, run, **files)
+        if ranks.is_first:
+            click.echo(f"the loss has fallen at a rate of {found.edge:.2g}: {run / 'lr_range.png'}")
+            click.echo(f"next: the same command with --lr {found.suggested:g} for --find-lr")
+        return
     with TrainingDisplay(is_shown=ranks.is_first) as display:
         result = run_training(
             open_dataset(data), model_config, config, run, **files, progress=display

@@ -285,11 +285,20 @@ class Run:
 
     def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
+        loss = self.loss_of(batch)
+        if not math.isfinite(loss.item()):  # of the joint batch, in all processes alike
+            _save_batch(folder, batch, self._ranks)
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.step}; the batch is saved as "
+                f"{folder / 'bad_batch.pt'}; lower lr or look at these images"
+            )
+        self.descend(loss, learning_rate(self.step, self.steps, self._config))
+        return float(loss.item())
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """Returns the loss of the network in training mode, a scalar with gradients."""
         config = self._config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
-        self.rate = learning_rate(self.step, self.steps, config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate * group["scale"]
         self._model.train()
         if self._encoder:
             is_early = self.step < config.freeze_norm_share * self.steps
@@ -304,23 +313,23 @@ class Run:
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = _soft_labels(self._teacher, images)
-        loss = self._objective(
+        loss: Tensor = self._objective(
             images, masks, teacher_logits, images=images, segments=segments, heights=heights
         )
-        if not math.isfinite(loss.item()):  # of the joint batch, in all processes alike
-            _save_batch(folder, images, masks, self._ranks)
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step}; the batch is saved as "
-                f"{folder / 'bad_batch.pt'}; lower lr or look at these images"
-            )
+        return loss
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """Does one optimiser step down the gradient of a loss, at a learning rate."""
+        self.rate = rate
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._model.parameters(), _LARGEST_GRADIENT_NORM)
         self._optimizer.step()
-        decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self._config.ema_decay, (1 + self.step) / (10 + self.step))
         update_average(self._average, self._model, decay=decay)
         self.step += 1
-        return float(loss.item())
 
     @torch.no_grad()
     def _labels(self, batch: Batch) -> Tensor:
@@ -484,8 +493,9 @@ def _advice_where_memory_ends(step: int, config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
-def _save_batch(folder: Path, images: Tensor, masks: Tensor, ranks: Ranks) -> None:
-    images, masks = ranks.joint((images, masks))
+def _save_batch(folder: Path, batch: Batch, ranks: Ranks) -> None:
+    own = (batch.images.to(ranks.device), batch.masks.to(ranks.device))
+    images, masks = ranks.joint(own)
     if not ranks.is_first:
         return
     with replacing(folder / "bad_batch.pt") as temporary:
