@@ -100,6 +100,11 @@ def test_when_one_is_killed_all_end_and_resume_to_the_same_weights(together):
 
 
 @pytest.mark.slow
+def test_a_process_whose_first_one_is_gone_says_so(together):
+    assert "another process of this training has ended" in outcomes(together[0])[1]["lost"]
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_all_with_the_joint_batch_saved(together):
     first, second = (told["stopped"] for told in outcomes(together[0]))
     assert "bad_batch.pt" in first

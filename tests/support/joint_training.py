@@ -2,7 +2,7 @@
 
 They run ``cclseg train``. Then the first process kills itself within a second run; torchrun starts
 both anew, which go on with that run. Afterwards they train into a loss that is not finite, and
-compare gradients with those of one process.
+compare gradients with those of one process. In the end the first leaves without a word.
 """
 
 import json
@@ -18,7 +18,12 @@ from torch.nn import functional as F
 from cclseg.cli import app
 from cclseg.dataset import open_dataset
 from cclseg_trainer.config import LossConfig, TrainConfig
-from cclseg_trainer.distributed import Ranks, join_ranks
+from cclseg_trainer.distributed import (
+    LostProcessError,
+    Ranks,
+    join_ranks,
+    naming_lost_processes,
+)
 from cclseg_trainer.losses import SegmentationLoss
 from cclseg_trainer.losses.pixels import cross_entropy, hard_pixel_loss
 from cclseg_trainer.losses.regions import dice_loss, lovasz_loss
@@ -133,8 +138,22 @@ def main(data, out):
         train(dataset, NANO, replace(CONFIG, lr=1e30, warmup_steps=1), out / "broken")
     except TrainingError as error:
         stopped = str(error)
-    told = {"stopped": stopped, "differences": compare_gradients(ranks)}
+    told = {"stopped": stopped, "differences": compare_gradients(ranks), "lost": ""}
+    if not ranks.is_first:
+        told["lost"] = _waiting_for_nobody(ranks)
     (out / f"{ranks.own}.json").write_text(json.dumps(told))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _waiting_for_nobody(ranks):
+    """Returns the message of a process whose first one is gone."""
+    try:
+        with naming_lost_processes():
+            ranks.told_by_first(lambda: None)
+    except LostProcessError as error:
+        return str(error)
+    return "nothing was missed"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ With one process nothing of this happens.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -30,7 +32,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from cclseg.errors import InputError
+from cclseg.errors import CclsegError, InputError
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -40,6 +42,31 @@ _Value = TypeVar("_Value")
 
 _PATIENCE = timedelta(hours=2)  # the others wait while the first process validates
 _OF_A_CHANNEL = (0, 2, 3)  # axes of (N, C, H, W)
+_LOST = re.compile(
+    r"(closed|reset) by peer|broken pipe|timed out|remote process exited", re.IGNORECASE
+)
+
+
+class LostProcessError(CclsegError, RuntimeError):
+    """Another process of the training has ended, so this one cannot go on."""
+
+
+@contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """Says what a broken connection to another process means.
+
+    Raises:
+        LostProcessError: There was one.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        raise LostProcessError(
+            "another process of this training has ended, its own message says why; mend that and "
+            "start all again: the run resumes"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from cclseg.files import make_folder, replacing
 
-from .distributed import join_ranks
+from .distributed import join_ranks, naming_lost_processes
 from .train import TrainingError, open_run
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class RangeTest:
     diverged: bool
 
 
+@naming_lost_processes()
 def find_learning_rate(
     dataset: DatasetFolder,
     model_config: ModelConfig,
@@ -89,6 +90,7 @@ def find_learning_rate(
     Raises:
         DatasetError: Files of the data are broken; all are named.
         TrainingError: The loss does not fall at any rate.
+        LostProcessError: One of several processes has ended.
     """
     ranks = join_ranks()
     # Norms of a pretrained encoder learn from the first step, as in most of a run.

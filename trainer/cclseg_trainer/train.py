@@ -32,7 +32,7 @@ from cclseg.segmenter import Segmenter
 from .backend import TorchBackend
 from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
-from .distributed import join_ranks
+from .distributed import join_ranks, naming_lost_processes
 from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
 from .prior import choose_prior
@@ -106,6 +106,7 @@ class TrainResult:
     report: dict[str, Any]
 
 
+@naming_lost_processes()
 def train(
     dataset: DatasetFolder,
     model_config: ModelConfig,
@@ -135,6 +136,7 @@ def train(
         InputError: The folder holds a run of another configuration.
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
+        LostProcessError: One of several processes has ended.
     """
     ranks = join_ranks()
     run = open_run(dataset, model_config, config, ranks, start=start, teacher=teacher)
