@@ -12,51 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from _record import percentiles, write_result
+from _tile_latency import Case, measured_in_turns
 
-from cclseg.backends.choose import load_backend
 from cclseg.models import bundled_models
-
-if TYPE_CHECKING:
-    from cclseg.backends.base import Backend
-
-_BACKENDS = ("onnxruntime", "openvino")
-_STAGES = {"alone": 1, "of eight": 8}
-_WARM_UP_CALLS = 10
-_BLOCK_CALLS = 10
-
-
-@dataclass
-class Case:
-    """One model on one backend, with its samples in milliseconds per tile."""
-
-    path: Path
-    backend: Backend
-    load_ms: float
-    samples_ms: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in _STAGES})
-
-    @property
-    def label(self) -> str:
-        """Model, precision and backend."""
-        return f"{self.backend.spec.name} {self.backend.spec.precision} {self.backend.name}"
-
-    def measure(self, stage: str, calls: int) -> None:
-        """Adds samples of one stage."""
-        tiles = _STAGES[stage]
-        spec = self.backend.spec
-        shape = (tiles, len(spec.bands), *spec.input_hw)
-        images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        for _ in range(calls):
-            start_ns = time.perf_counter_ns()
-            self.backend.infer(images)
-            self.samples_ms[stage].append((time.perf_counter_ns() - start_ns) / 1e6 / tiles)
 
 
 def main() -> None:
@@ -70,47 +32,13 @@ def main() -> None:
     models = arguments.models or list(bundled_models().values())
     if not models:
         sys.exit("no bundled models in this checkout; give model files")
-    cases = [_opened(path, name, arguments.threads) for path in models for name in _BACKENDS]
-    for case in cases:
-        for stage in _STAGES:
-            case.measure(stage, _WARM_UP_CALLS)
-            case.samples_ms[stage].clear()
-    for calls in _blocks(arguments.samples):
-        for case in cases:
-            for stage in _STAGES:
-                case.measure(stage, calls)
-    records = [_record(case, arguments.threads) for case in cases]
+    cases = measured_in_turns(models, threads=arguments.threads, samples=arguments.samples)
+    records = [case.record(arguments.threads) for case in cases]
     target = write_result(
         "latency", {"threads": arguments.threads, "cases": records}, arguments.out
     )
     _print(cases)
     print(target)
-
-
-def _opened(path: Path, name: str, threads: int) -> Case:
-    backend_class = load_backend(name)
-    start_ns = time.perf_counter_ns()
-    backend = backend_class.open(path, threads=threads)
-    return Case(path, backend, (time.perf_counter_ns() - start_ns) / 1e6)
-
-
-def _blocks(total: int) -> Iterator[int]:
-    for done in range(0, total, _BLOCK_CALLS):
-        yield min(_BLOCK_CALLS, total - done)
-
-
-def _record(case: Case, threads: int) -> dict[str, object]:
-    return {
-        "model": case.backend.spec.name,
-        "file": case.path.name,
-        "backend": case.backend.name,
-        "precision": case.backend.spec.precision,
-        "input_hw": case.backend.spec.input_hw,
-        "threads": threads,
-        "load_ms": case.load_ms,
-        "samples_ms": case.samples_ms,
-        "latency_ms": {stage: percentiles(values) for stage, values in case.samples_ms.items()},
-    }
 
 
 def _print(cases: list[Case]) -> None:

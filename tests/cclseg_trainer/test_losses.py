@@ -49,9 +49,18 @@ def test_edge_loss_prefers_the_true_boundary():
     right[..., 7:9] = 8  # cells of columns 28..35, which hold the boundary and its neighbours
     wrong = torch.full((1, 1, 16, 16), -8.0)
     wrong[..., 2:4] = 8
-    low, high = (edge_loss(logits, masks, ignore_index=255) for logits in (right, wrong))
+    low, high = (edge_loss([logits], masks, ignore_index=255) for logits in (right, wrong))
     assert low < 0.05
     assert high > 1
+
+
+def test_edges_of_all_levels_count_alike():
+    masks = torch.zeros(1, 64, 64, dtype=torch.int64)
+    masks[:, :, 32:] = 1
+    masks[:, :, :3] = 255
+    levels = [torch.randn(1, 1, side, side) for side in (16, 8, 4)]
+    single = [edge_loss([level], masks, ignore_index=255) for level in levels]
+    torch.testing.assert_close(edge_loss(levels, masks, ignore_index=255), sum(single) / 3)
 
 
 def test_distillation_is_zero_for_equal_scores_only():
@@ -65,7 +74,7 @@ def _output(masks, classes=2):
     batch, height, width = masks.shape
     return NetworkOutput(
         torch.randn(batch, classes, height // 4, width // 4, requires_grad=True),
-        torch.randn(batch, 1, height // 4, width // 4, requires_grad=True),
+        (torch.randn(batch, 1, height // 4, width // 4, requires_grad=True),),
         torch.randn(batch, classes, height // 16, width // 16, requires_grad=True),
     )
 

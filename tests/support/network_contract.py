@@ -49,11 +49,19 @@ def checkpoint_of(model, **spec):
     )
 
 
+def sum_of_squares(output):
+    """Returns a loss that every head has a part in."""
+    parts = (output.logits, *output.edge_logits, output.coarse_logits)
+    return sum(part.square().mean() for part in parts)
+
+
 class NetworkContract:
-    """For one variant; ``stride`` is that of its logits."""
+    """For one variant; ``stride`` is that of its logits, the others those of training heads."""
 
     variant: str
     stride: int
+    coarse_stride = 16
+    edge_strides = (4, 8, 16)
 
     @pytest.fixture
     def model(self):
@@ -69,20 +77,23 @@ class NetworkContract:
         assert logits.shape == (2, 7, 64 // self.stride, 96 // self.stride)
 
     def test_training_heads_appear_in_training_only(self):
-        model = build_model(self.variant, num_classes=3).train()
+        levels = len(self.edge_strides)
+        model = build_model(self.variant, num_classes=3, edge_levels=levels).train()
         output = model(torch.zeros(2, 3, 64, 64))
         assert isinstance(output, NetworkOutput)
         assert output.logits.shape == (2, 3, 64 // self.stride, 64 // self.stride)
-        assert output.edge_logits.shape == (2, 1, 16, 16)
-        assert output.coarse_logits.shape == (2, 3, 4, 4)
+        sizes = [64 // stride for stride in self.edge_strides]
+        assert [level.shape for level in output.edge_logits] == [(2, 1, n, n) for n in sizes]
+        coarse = 64 // self.coarse_stride
+        assert output.coarse_logits.shape == (2, 3, coarse, coarse)
         assert isinstance(model.eval()(torch.zeros(1, 3, 64, 64)), torch.Tensor)
 
     def test_every_parameter_gets_a_gradient(self):
         # Gates are open (at their start value 0 they pass no gradient), and a network of zero
         # input would leave first layers without one.
-        model = randomised(self.variant).train()
+        model = randomised(self.variant, edge_levels=len(self.edge_strides)).train()
         output = model(torch.randn(2, 3, 64, 64))
-        sum(part.square().mean() for part in output if part is not None).backward()
+        sum_of_squares(output).backward()
         without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert without == []
 

@@ -72,6 +72,11 @@ def _names(
     default=None,
     help="Learn heights/<stem>.tif beside the classes; no part of the exported network.",
 )
+@click.option(
+    "--edge-levels",
+    type=int,
+    help="Decoded maps that learn where classes meet, 1 to 3; no part of the exported network.",
+)
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
 @click.option(
@@ -91,6 +96,7 @@ def train(
     band_names: tuple[str, ...] | None,
     indices: tuple[str, ...] | None,
     height_head: bool | None,
+    edge_levels: int | None,
     quantize: bool,
     find_lr: bool,
     **options: Any,
@@ -113,7 +119,8 @@ def train(
 
     files = {name: options.pop(name) for name in ("start", "teacher")}
     shape = {name: options.pop(name) for name in SWITCHES}
-    shape |= {"band_names": band_names, "indices": indices, "height_head": height_head}
+    shape |= {"band_names": band_names, "indices": indices}
+    shape |= {"height_head": height_head, "edge_levels": edge_levels}
     recipe = Recipe(train=QUANTIZED_RECIPE if quantize else TrainConfig())
     if recipe_file:
         recipe = read_recipe(recipe_file)

@@ -49,7 +49,7 @@ class LossConfig:
         focal: Weight of the focal loss.
         ohem: Weight of the cross-entropy of the hard pixels alone.
         lovasz: Weight of the Lovász-Softmax loss.
-        edge: Weight of the edge head's loss.
+        edge: Weight of the edge heads' loss, the mean over their levels.
         coarse: Weight of the auxiliary head's cross-entropy at stride 16.
         potential: Weight of the potential of superpixels and neighbours on unlabelled pixels.
         sparse: Weight of the regulariser for sparse labels.

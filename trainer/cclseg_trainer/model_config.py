@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from cclseg.correlation import Metric  # noqa: TC001 - choices_of reads the annotation
+from cclseg.errors import InputError
 
 Activation = Literal["relu", "relu6", "gelu", "hardswish"]
-Encoder = Literal["gnd", "lite0", "lite2", "resnet18"]
+Encoder = Literal["gnd", "lite0", "lite2", "resnet18", "own"]
 Fusion = Literal["plain", "gate", "gather", "full"]
 Upsampling = Literal["deconv", "bilinear", "corr"]
 Context = Literal[
@@ -19,6 +20,7 @@ Adaptive = Literal["none", "deform", "lsk"]
 AutoCorrelation = Literal["none", "descriptor", "rotation", "attention", "biased-attention"]
 LagWeights = Literal["static", "dynamic"]
 Index = Literal["ndvi", "arvi", "savi", "exg", "vari"]
+MOST_EDGE_LEVELS = 3
 INDEX_NAMES: tuple[Index, ...] = typing.get_args(Index)
 
 
@@ -30,13 +32,16 @@ class ModelConfig:
         name: Variant name ("ccl-lite0").
         num_classes: Number of classes K.
         in_bands: Number of input channels.
-        encoder: "gnd" (our depthwise encoder), "lite0" or "lite2" (EfficientNet-Lite), "resnet18".
+        encoder: "gnd" (our depthwise encoder), "lite0" or "lite2" (EfficientNet-Lite), "resnet18",
+            or "own" for an architecture that cannot do with another's.
         indices: Vegetation indices that the network computes from its input and adds to it.
         band_names: Names of the input channels; () for red, green and blue, or for numbers.
         band_gain: Per band, with ``band_offset``: reflectance = offset + gain * input, for the
             indices; () for 8-bit images normalised as (value - 127) / 128.
         band_offset: Per band.
         height_head: Learn the height above ground beside the classes, where the data have it.
+        edge_levels: Decoded maps that learn where classes meet, from the finest on (ERN,
+            doi:10.3390/rs10091339).
         output_stride: Input pixels per logit along each axis, the same for all of an architecture.
     """
 
@@ -51,6 +56,14 @@ class ModelConfig:
     band_gain: tuple[float, ...] = ()
     band_offset: tuple[float, ...] = ()
     height_head: bool = False
+    edge_levels: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.edge_levels <= MOST_EDGE_LEVELS:
+            raise InputError(
+                f"edge_levels is {self.edge_levels}; expected 1 to {MOST_EDGE_LEVELS}: a network "
+                "has that many decoded maps to learn edges from"
+            )
 
     @property
     def encoder_bands(self) -> int:

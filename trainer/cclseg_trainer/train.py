@@ -35,7 +35,7 @@ from .curves import plot_curves
 from .distributed import join_ranks, naming_lost_processes
 from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
-from .prior import choose_prior
+from .prior import PriorTrial
 from .run_data import fitted, open_sampler, spec_for
 from .run_log import RunLog
 from .schedule import StepClock, affordable_steps, learning_rate
@@ -381,11 +381,10 @@ class Run:
         """Takes back what the class weights did to the scores, as far as "val" gains from it."""
         if self._config.quantize:
             return best  # trained without class weights
-        return choose_prior(
-            best,
-            self._class_weights,
-            lambda model: validate(to_device(model, self._device), self._spec, dataset, "val"),
-        )
+        trial = PriorTrial(self._class_weights, self._spec)
+        network = to_device(best.build_trained(), self._device)
+        validate(network, self._spec, dataset, "val", keep=trial.update)
+        return trial.applied_to(best)
 
     def choose_temperature(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
         """Makes the confidence honest, as far as "val" tells."""

@@ -119,13 +119,13 @@ class SegmentationLoss:
                 _enlarged(output.coarse_logits.float(), coarse_masks), coarse_masks
             ),
         )
-        edges = output.edge_logits.float()
+        edges = [level.float() for level in output.edge_logits]
         yield "edge", config.edge, lambda: edge_loss(edges, masks, ignore_index=ignore)
         yield "sparse", config.sparse, lambda: sparse_loss(low)
         if config.potential:
             assert images is not None
             assert segments is not None
-            around = self._surroundings(low, edges, masks, images, segments)
+            around = self._surroundings(low, edges[0], masks, images, segments)
             yield "potential", config.potential, lambda: potential_loss(low, around)
         predicted = output.heights
         if heights is not None and predicted is not None:

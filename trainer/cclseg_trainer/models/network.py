@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INPUT_MULTIPLE = 32
 """Height and width of the input must be multiples of this."""
 
-TRAINING_HEADS = ("edge_head", "coarse_head", "height_head")
+TRAINING_HEADS = ("edge_head", "deeper_edge_heads", "coarse_head", "height_head")
 """Attributes of a network that are never exported."""
 
 
@@ -24,13 +24,14 @@ class NetworkOutput(NamedTuple):
 
     Attributes:
         logits: (N, K, H/s, W/s) class scores.
-        edge_logits: (N, 1, H/4, W/4) scores of "a class boundary runs here".
+        edge_logits: (N, 1, h, w) scores of "a class boundary runs here", from the finest decoded
+            map that has them, in most networks at stride 4, to the deepest one.
         coarse_logits: (N, K, H/16, W/16) class scores of the auxiliary head.
         heights: (N, 1, H/4, W/4) heights above ground in metres, None without a height head.
     """
 
     logits: Tensor
-    edge_logits: Tensor
+    edge_logits: tuple[Tensor, ...]
     coarse_logits: Tensor
     heights: Tensor | None = None
 
@@ -46,7 +47,9 @@ class SegmentationNetwork(nn.Module):
         config: Kept as :attr:`config`.
         encoder: Returns maps at strides 2, 4, 8, 16 and 32.
         decoded_widths: Channels of what :meth:`decode` returns.
-        head: From the finest decoded map to the logits; ends with a convolution with bias.
+        head: From the last decoded map to the logits; ends with a convolution with bias.
+        edges_at: Which decoded maps learn edges, the first ``config.edge_levels`` of these. The
+            first one learns heights as well; classes are learned from the map 0.
     """
 
     def __init__(
@@ -56,18 +59,24 @@ class SegmentationNetwork(nn.Module):
         *,
         decoded_widths: Sequence[int],
         head: nn.Sequential,
+        edges_at: tuple[int, ...] = (2, 1, 0),
     ) -> None:
         super().__init__()
         self.config = config
         self.indices = VegetationIndices(config) if config.indices else None
         self.encoder = encoder
         self.head = head
-        self.edge_head = nn.Conv2d(decoded_widths[2], 1, 1)
+        self._edges_at = edges_at[: config.edge_levels]
+        finest, *deeper = (decoded_widths[place] for place in self._edges_at)
+        self.edge_head = nn.Conv2d(finest, 1, 1)
+        self.deeper_edge_heads = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in deeper)
         self.coarse_head = nn.Conv2d(decoded_widths[0], config.num_classes, 1)
-        self.height_head = nn.Conv2d(decoded_widths[2], 1, 1) if config.height_head else None
+        self.height_head = nn.Conv2d(finest, 1, 1) if config.height_head else None
 
     def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Turns the encoder's maps into decoded maps at strides 16, 8, 4 and maybe 2 and 1.
+        """Turns the encoder's maps into decoded maps, from coarse to fine.
+
+        Most networks return those at strides 16, 8, 4 and maybe 2 and 1.
 
         Args:
             maps: (N, C_i, H/s, W/s) for the strides s = 2, 4, 8, 16, 32.
@@ -82,7 +91,8 @@ class SegmentationNetwork(nn.Module):
         logits: Tensor = self.head(decoded[-1])
         if not self.training:
             return logits
-        heights = self.height_head(decoded[2]) if self.height_head is not None else None
-        return NetworkOutput(
-            logits, self.edge_head(decoded[2]), self.coarse_head(decoded[0]), heights
-        )
+        places = self._edges_at
+        heads = (self.edge_head, *self.deeper_edge_heads)
+        edges = tuple(head(decoded[place]) for head, place in zip(heads, places, strict=True))
+        heights = self.height_head(decoded[places[0]]) if self.height_head is not None else None
+        return NetworkOutput(logits, edges, self.coarse_head(decoded[0]), heights)

@@ -186,7 +186,7 @@ def _plan(graph: fx.Graph, network: nn.Module) -> tuple[frozenset[str], list[str
         for node in graph.nodes
         if node.op == "call_module"
         and isinstance(modules[str(node.target)], nn.Conv2d)
-        and node.target not in TRAINING_HEADS
+        and str(node.target).split(".")[0] not in TRAINING_HEADS
     }
     chosen: dict[fx.Node, None] = {}
     on_grid: set[fx.Node] = set()  # rounded already, or moved from where it was

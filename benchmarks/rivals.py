@@ -1,0 +1,167 @@
+"""Accuracy against INT8 latency: every variant and every rival, trained by one recipe.
+
+Usage: python benchmarks/rivals.py [DATA] [--models NAME ...] [--steps N] [--seeds N] [-o FILE]
+
+All networks see the same crops in the same order. Those on EfficientNet-Lite start from the same
+ImageNet weights, all others from random ones. What a network loses in INT8 is measured, not
+repaired. The table and the plot with the Pareto front lie beside the result file. The defaults are
+a campaign for a GPU or many days; --steps, --crop and --seeds make it smaller, and --hours bounds
+it. Started again it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+from _campaign import (
+    Candidate,
+    add_campaign_arguments,
+    measured,
+    median_ms,
+    recipe_of,
+    timed,
+    trials_of,
+)
+from _record import write_result
+from _tile_latency import BACKENDS
+
+from cclseg.files import replacing, write_bytes
+from cclseg_trainer.models import VARIANTS
+
+_CONVERGED = 0.95  # of the final validation mIoU
+_OWN, _PRETRAINED, _SCRATCH = "#c1121f", "#2a6f97", "0.55"
+_PRETRAINED_ENCODERS = ("lite0", "lite2")
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_campaign_arguments(parser, work="runs/rivals")
+    parser.add_argument("--models", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        print(f"rivals: nothing measured, there is no dataset folder {arguments.data}")
+        return
+    recipe = recipe_of(arguments)
+    candidates = [Candidate(name, VARIANTS[name], recipe) for name in arguments.models]
+    figures = measured(trials_of(candidates, arguments.seeds), arguments)
+    times = timed(list(figures), arguments)
+    entries = {
+        name: times[name]
+        | {
+            "trials": trials,
+            "encoder": VARIANTS[name].encoder,
+            "parameters": trials[0]["parameters"],
+            "macs": trials[0]["macs"],
+        }
+        for name, trials in figures.items()
+    }
+    target = write_result("rivals", {"networks": entries}, arguments.out)
+    table = "\n".join([*_table(entries), ""])
+    write_bytes(target.with_suffix(".md"), table.encode())
+    with replacing(target.with_suffix(".png")) as picture:
+        _plot(entries).savefig(picture, dpi=120)
+    print(table, target, sep="\n")
+
+
+def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Returns the names that no other beats in both, by rising latency.
+
+    Args:
+        points: (latency, accuracy) by name.
+    """
+    front: list[str] = []
+    for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
+        if not front or points[name][1] > points[front[-1]][1]:
+            front.append(name)
+    return front
+
+
+def _accuracy(entry: dict[str, Any]) -> float:
+    """Mean test mIoU over the seeds, with what INT8 costs the first one."""
+    loss = entry["trials"][0]["test"]["miou"] - entry["int8"]["miou"]
+    return float(np.mean([t["test"]["miou"] for t in entry["trials"]]) - loss)
+
+
+def _converged(trial: dict[str, Any]) -> dict[str, float]:
+    """Returns the first validation with most of the accuracy of the last one."""
+    curve = trial["curve"]
+    enough = _CONVERGED * (curve[-1]["miou"] or 0)
+    return next(point for point in curve if (point["miou"] or 0) >= enough)
+
+
+def _table(entries: dict[str, Any]) -> Iterator[str]:
+    columns = [
+        "network", "encoder", "seeds", "mIoU fp32", "± between seeds", "mIoU INT8", "parameters, M",
+        "GMAC", *(f"INT8 {name}, ms" for name in BACKENDS), "front", "95 % after, steps (s)",
+    ]  # fmt: skip
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    front = _front(entries)
+    for name in sorted(entries, key=lambda n: -_accuracy(entries[n])):
+        entry = entries[name]
+        scores = [trial["test"]["miou"] for trial in entry["trials"]]
+        reached = [_converged(trial) for trial in entry["trials"]]
+        words = [
+            name,
+            entry["encoder"],
+            str(len(scores)),
+            f"{np.mean(scores):.3f}",
+            f"{np.std(scores, ddof=1):.3f}" if len(scores) > 1 else "",
+            f"{_accuracy(entry):.3f}",
+            f"{entry['parameters'] / 1e6:.2f}",
+            f"{entry['macs'] / 1e9:.2f}",
+            *(f"{median_ms(entry, backend):.1f}" for backend in BACKENDS),
+            "yes" if name in front else "",
+            f"{np.mean([r['step'] for r in reached]):.0f} "
+            f"({np.mean([r['trained_s'] for r in reached]):.0f})",
+        ]
+        yield f"| {' | '.join(words)} |"
+
+
+def _front(entries: dict[str, Any]) -> list[str]:
+    return pareto_front({n: (_fastest_ms(e), _accuracy(e)) for n, e in entries.items()})
+
+
+def _fastest_ms(entry: dict[str, Any]) -> float:
+    return min(median_ms(entry, backend) for backend in BACKENDS)
+
+
+def _plot(entries: dict[str, Any]) -> matplotlib.figure.Figure:
+    figure = matplotlib.figure.Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    front = _front(entries)
+    axes.step(
+        [_fastest_ms(entries[name]) for name in front],
+        [_accuracy(entries[name]) for name in front],
+        where="post", color=_OWN, alpha=0.35, linewidth=1.5, zorder=1,
+    )  # fmt: skip
+    for name, entry in entries.items():
+        is_own = name.startswith("ccl-")
+        is_pretrained = entry["encoder"] in _PRETRAINED_ENCODERS
+        place = (_fastest_ms(entry), _accuracy(entry))
+        colour = _OWN if is_own else _PRETRAINED if is_pretrained else _SCRATCH
+        axes.scatter(
+            *place, s=42, color=colour if is_pretrained else "white", edgecolor=colour, zorder=2
+        )
+        axes.annotate(
+            name, place, xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour,
+            fontweight="bold" if is_own else "normal",
+        )  # fmt: skip
+    axes.set(
+        xscale="log",
+        xlabel="latency of a 512 x 512 tile in INT8, ms (the faster of ONNX Runtime and OpenVINO)",
+        ylabel="mIoU on test, INT8",
+    )
+    axes.set_title("filled: ImageNet encoder; open: random start; line: Pareto front", fontsize=9)
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
