@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -195,8 +197,24 @@ def join_ranks() -> Ranks:
         return Ranks(torch.device("cuda" if has_gpu else "cpu"))
     device = _own_gpu() if has_gpu else torch.device("cpu")
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=_PATIENCE)
+        _meet("nccl" if has_gpu else "gloo")
     return Ranks(device, distributed.get_rank(), count)
+
+
+def _meet(backend: str) -> None:
+    """Connects the processes, whose addresses each start on one machine keeps apart.
+
+    torchrun keeps one store over its restarts (torch 2.13, dynamic_rendezvous.py): the
+    processes of the second start would look for those of the first. On several machines the
+    counts of restarts differ, so that there the store stays as it is.
+    """
+    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    if os.environ["GROUP_WORLD_SIZE"] == "1":
+        start = os.environ["TORCHELASTIC_RESTART_COUNT"]
+        store = PrefixStore(f"start {start}", store)
+    distributed.init_process_group(
+        backend, timeout=_PATIENCE, store=store, rank=rank, world_size=count
+    )
 
 
 def _own_gpu() -> torch.device:
