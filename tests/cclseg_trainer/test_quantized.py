@@ -32,7 +32,16 @@ from cclseg_trainer.train import train
 
 NANO = VARIANTS["ccl-nano"]
 # Those whose parts differ; the others are wider or deeper.
-KINDS = ("ccl-nano", "ccl-lite0", "unet-r18", "unet-lite0", "linknet-r18")
+KINDS = (
+    *("ccl-nano", "ccl-lite0", "unet-r18", "unet-lite0", "linknet-r18", "pidnet-s"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (
+            *("segformer-b0", "unetformer-lite0", "bisenetv2", "hrnet-small"),
+            *("gscnn-lite0", "spanet-lite0"),
+        )
+    ),
+)
 QUICK = TrainConfig(
     steps=6, batch_size=2, crop_px=64, val_every=3, warmup_steps=2, pretrained=False
 )

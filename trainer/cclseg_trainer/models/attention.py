@@ -36,18 +36,20 @@ class _Projections(nn.Module):
         return self.query(x) * self.scale, self.key(x), self.value(x)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Returns ``softmax(q^T k) v`` over the last axis.
+def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Returns ``softmax(q^T k + b) v`` over the last axis.
 
     Args:
         queries: (..., D, L).
         keys: (..., D, M).
         values: (..., C, M).
+        bias: (..., L, M), None for 0.
 
     Returns:
         (..., C, L).
     """
-    weights = (queries.transpose(-1, -2) @ keys).softmax(-1)  # (..., L, M)
+    scores = queries.transpose(-1, -2) @ keys  # (..., L, M)
+    weights = (scores if bias is None else scores + bias).softmax(-1)
     return values @ weights.transpose(-1, -2)
 
 

@@ -51,6 +51,11 @@ def conv_bn(
     return nn.Sequential(*layers, activation(act)) if act else nn.Sequential(*layers)
 
 
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    """Resizes a map bilinearly to another's height and width: (N, C, h, w) -> (N, C, H, W)."""
+    return F.interpolate(x, like.shape[-2:], mode="bilinear")
+
+
 class MultiScaleDepthwise(nn.Module):
     """Parallel depthwise convolutions of several sizes, each normalised, and an identity branch.
 

@@ -48,18 +48,32 @@ def average_grid(x: Tensor, bins: int) -> Tensor:
 
 
 class PyramidPooling(nn.Module):
-    """Averages over grids of 1, 2, 3 and 6 windows, beside the map itself (arXiv:1612.01105)."""
+    """Averages over grids of 1, 2, 3 and 6 windows, beside the map itself (arXiv:1612.01105).
+
+    Args:
+        channels: C.
+        act: Activation.
+        out_channels: None for C.
+        kernel: Of the convolution over the joined maps; 3 in the paper.
+    """
 
     BINS = (1, 2, 3, 6)
 
-    def __init__(self, channels: int, act: Activation) -> None:
+    def __init__(
+        self,
+        channels: int,
+        act: Activation,
+        out_channels: int | None = None,
+        kernel: int = 1,
+    ) -> None:
         super().__init__()
         inner = channels // len(self.BINS)
+        joined = channels + inner * len(self.BINS)
         self.levels = nn.ModuleList(conv_bn(channels, inner, act=act) for _ in self.BINS)
-        self.project = conv_bn(channels + inner * len(self.BINS), channels, act=act)
+        self.project = conv_bn(joined, out_channels or channels, kernel=kernel, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """(N, C, H, W) -> (N, C_out, H, W)."""
         parts = [x]
         for bins, level in zip(self.BINS, self.levels, strict=True):
             pooled = level(average_grid(x, bins))
@@ -109,26 +123,40 @@ class AtrousPyramid(nn.Module):
         return y
 
 
-class LargeKernel(nn.Module):
+class GlobalConvolution(nn.Module):
     """A dense k x k kernel as two factored ones (GCN, arXiv:1703.02719).
 
-    ``y = W1xk Wkx1 x + Wkx1' W1xk' x``, then a pointwise convolution back to C channels.
+    ``y = W1xk Wkx1 x + Wkx1' W1xk' x``.
     """
 
-    def __init__(self, channels: int, act: Activation, kernel: int = 7) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 7) -> None:
         super().__init__()
-        inner = channels // 4
         self.tall_first = nn.Sequential(
-            _line(channels, inner, (kernel, 1)), _line(inner, inner, (1, kernel))
+            _line(in_channels, out_channels, (kernel, 1)),
+            _line(out_channels, out_channels, (1, kernel)),
         )
         self.wide_first = nn.Sequential(
-            _line(channels, inner, (1, kernel)), _line(inner, inner, (kernel, 1))
+            _line(in_channels, out_channels, (1, kernel)),
+            _line(out_channels, out_channels, (kernel, 1)),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, H, W)."""
+        y: Tensor = self.tall_first(x) + self.wide_first(x)
+        return y
+
+
+class LargeKernel(GlobalConvolution):
+    """The factored kernels to C / 4 channels, then a pointwise convolution back to C."""
+
+    def __init__(self, channels: int, act: Activation, kernel: int = 7) -> None:
+        inner = channels // 4
+        super().__init__(channels, inner, kernel)
         self.project = conv_bn(inner, channels, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        y: Tensor = self.project(self.tall_first(x) + self.wide_first(x))
+        y: Tensor = self.project(super().forward(x))
         return y
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cclseg.errors import InputError
+
 from .blocks import GND, ResidualGND, conv_bn
 from .resnet import ResNet18
 
@@ -76,14 +78,15 @@ class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's "SAME": where the padding is odd, more goes to the end.
 
     The ImageNet weights of EfficientNet-Lite were trained so; symmetric padding would shift every
-    stride-2 stage by half a pixel.
+    stride-2 stage by half a pixel. A convolution has a stride or a dilation, not both.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
+        kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         if stride == 1:
-            return F.conv2d(x, self.weight, self.bias, 1, kernel // 2, groups=self.groups)
+            margin = kernel // 2 * dilation
+            return F.conv2d(x, self.weight, self.bias, 1, margin, dilation, self.groups)
         height, width = x.shape[-2:]
         total_y = max((-(-height // stride) - 1) * stride + kernel - height, 0)
         total_x = max((-(-width // stride) - 1) * stride + kernel - width, 0)
@@ -97,10 +100,13 @@ def _same_conv_bn(
     *,
     kernel: int = 1,
     stride: int = 1,
+    dilation: int = 1,
     groups: int = 1,
     act: bool = True,
 ) -> nn.Sequential:
-    conv = SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+    conv = SameConv2d(
+        in_channels, out_channels, kernel, stride, dilation=dilation, groups=groups, bias=False
+    )
     norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
     return nn.Sequential(conv, norm, nn.ReLU6()) if act else nn.Sequential(conv, norm)
 
@@ -109,13 +115,22 @@ class InvertedResidual(nn.Module):
     """MobileNetV2 block: expand, depthwise, project; a skip where the shape stays."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         inner = in_channels * expansion
         self.has_skip = stride == 1 and in_channels == out_channels
         self.expand = _same_conv_bn(in_channels, inner) if expansion != 1 else nn.Identity()
-        self.depthwise = _same_conv_bn(inner, inner, kernel=kernel, stride=stride, groups=inner)
+        self.depthwise = _same_conv_bn(
+            inner, inner, kernel=kernel, stride=stride, dilation=dilation, groups=inner
+        )
         self.project = _same_conv_bn(inner, out_channels, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,22 +142,35 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """EfficientNet-Lite without its classifier: no squeeze-and-excite, ReLU6, INT8-friendly.
 
+    At an output stride of 8 or 16 later strides become dilations (arXiv:1606.00915). The weights
+    are the same, and so is what they compute at the places that the strided encoder has: its map
+    is ``dilated[..., 1::2, 1::2]`` for each stride that was replaced, because "SAME" padding
+    centres the output i of a stride-2 convolution on its input 2 i + 1.
+
+    Args:
+        in_bands: Number of input channels.
+        output_stride: Of the deepest map: 8, 16 or 32.
+
     Attributes:
         STAGES: (kernel, stride, expansion, channels, repeats) of each stage.
         NAME: Of the member of the family, for messages.
-        widths: Channels of the maps at strides 2, 4, 8, 16, 32.
+        widths: Channels of the maps at strides 2, 4, 8, 16, 32, or the output stride for those
+            above it.
     """
 
     STAGES: tuple[tuple[int, int, int, int, int], ...]
     NAME: str
     TAPS = (0, 1, 2, 4, 6)  # the last stage at strides 2, 4, 8, 16, 32
 
-    def __init__(self, in_bands: int = 3) -> None:
+    def __init__(self, in_bands: int = 3, *, output_stride: int = 32) -> None:
         super().__init__()
         self.stem = _same_conv_bn(in_bands, 32, kernel=3, stride=2)
         stages = []
         previous = 32
+        reached = 2  # input pixels per place so far
+        dilation = 1
         for kernel, stride, expansion, channels, repeats in self.STAGES:
+            is_dilated = reached * stride > output_stride
             blocks = []
             for repeat in range(repeats):
                 blocks.append(
@@ -150,11 +178,15 @@ class EfficientNetLite(nn.Module):
                         previous,
                         channels,
                         kernel=kernel,
-                        stride=stride if repeat == 0 else 1,
+                        stride=stride if repeat == 0 and not is_dilated else 1,
                         expansion=expansion,
+                        dilation=dilation,
                     )
                 )
                 previous = channels
+                if repeat == 0 and is_dilated:  # its own input still has the finer spacing
+                    dilation *= stride
+            reached *= 1 if is_dilated else stride
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
         self.widths = tuple(self.STAGES[tap][3] for tap in self.TAPS)
@@ -210,11 +242,29 @@ class EfficientNetLite2(EfficientNetLite):
     )
 
 
-def build_encoder(name: Encoder, in_bands: int) -> EfficientNetLite | ResNet18:
-    """Makes an encoder of fixed shape, with random weights."""
-    kinds: dict[str, type[EfficientNetLite | ResNet18]] = {
+def build_encoder(
+    name: Encoder, in_bands: int, *, output_stride: int = 32
+) -> EfficientNetLite | ResNet18:
+    """Makes an encoder of fixed shape, with random weights.
+
+    Args:
+        name: Of the encoder.
+        in_bands: Number of input channels.
+        output_stride: Of the deepest map; 8 and 16 have dilations in place of later strides.
+
+    Raises:
+        InputError: The encoder does not end at this stride.
+    """
+    offered = (32,) if name == "resnet18" else (8, 16, 32)
+    if output_stride not in offered:
+        raise InputError(
+            f"{name} has no output_stride {output_stride}; expected one of {offered}, and lite0 "
+            "or lite2 for less than 32"
+        )
+    if name == "resnet18":
+        return ResNet18(in_bands)
+    kinds: dict[str, type[EfficientNetLite]] = {
         "lite0": EfficientNetLite0,
         "lite2": EfficientNetLite2,
-        "resnet18": ResNet18,
     }
-    return kinds[name](in_bands)
+    return kinds[name](in_bands, output_stride=output_stride)

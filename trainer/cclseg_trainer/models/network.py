@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
+from cclseg.errors import InputError
+
 from .indices import VegetationIndices
 
 if TYPE_CHECKING:
@@ -20,14 +22,15 @@ TRAINING_HEADS = ("edge_head", "deeper_edge_heads", "coarse_head", "height_head"
 
 
 class NetworkOutput(NamedTuple):
-    """What the network returns while it is trained; s is its output stride, 4 or 1.
+    """What the network returns while it is trained; s is its output stride, 8, 4 or 1.
 
     Attributes:
         logits: (N, K, H/s, W/s) class scores.
         edge_logits: (N, 1, h, w) scores of "a class boundary runs here", from the finest decoded
             map that has them, in most networks at stride 4, to the deepest one.
-        coarse_logits: (N, K, H/16, W/16) class scores of the auxiliary head.
-        heights: (N, 1, H/4, W/4) heights above ground in metres, None without a height head.
+        coarse_logits: (N, K, h, w) class scores of the auxiliary head, mostly at stride 16.
+        heights: (N, 1, h, w) heights above ground in metres, of the size of the finest edges;
+            None without a height head.
     """
 
     logits: Tensor
@@ -45,11 +48,15 @@ class SegmentationNetwork(nn.Module):
 
     Args:
         config: Kept as :attr:`config`.
-        encoder: Returns maps at strides 2, 4, 8, 16 and 32.
+        encoder: Returns maps at strides 2, 4, 8, 16 and 32, or those that the network's own
+            :meth:`decode` is written for.
         decoded_widths: Channels of what :meth:`decode` returns.
         head: From the last decoded map to the logits; ends with a convolution with bias.
         edges_at: Which decoded maps learn edges, the first ``config.edge_levels`` of these. The
             first one learns heights as well; classes are learned from the map 0.
+
+    Raises:
+        InputError: More levels of edges than decoded maps that learn them.
     """
 
     def __init__(
@@ -66,6 +73,11 @@ class SegmentationNetwork(nn.Module):
         self.indices = VegetationIndices(config) if config.indices else None
         self.encoder = encoder
         self.head = head
+        if config.edge_levels > len(edges_at):
+            raise InputError(
+                f"{config.name} has {len(edges_at)} decoded maps to learn edges from; got "
+                f"edge_levels {config.edge_levels}, expected at most {len(edges_at)}"
+            )
         self._edges_at = edges_at[: config.edge_levels]
         finest, *deeper = (decoded_widths[place] for place in self._edges_at)
         self.edge_head = nn.Conv2d(finest, 1, 1)
@@ -79,7 +91,7 @@ class SegmentationNetwork(nn.Module):
         Most networks return those at strides 16, 8, 4 and maybe 2 and 1.
 
         Args:
-            maps: (N, C_i, H/s, W/s) for the strides s = 2, 4, 8, 16, 32.
+            maps: Of the encoder, in most networks (N, C_i, H/s, W/s) for s = 2, 4, 8, 16, 32.
         """
         raise NotImplementedError
 

@@ -9,9 +9,22 @@ from cclseg.errors import InputError
 from cclseg.suggest import did_you_mean
 
 from ..model_config import CCLConfig
+from .bisenetv2 import BiSeNetV2, BiSeNetV2Config
 from .ccl import CCLNet
+from .deeplab import DeepLabConfig, DeepLabV3Plus
+from .dilated import DilatedConfig, DilatedNet
+from .fcn import FCN8s, FCNConfig
+from .gcn import GCN, GCNConfig
+from .gscnn import GatedSCNN, GatedSCNNConfig
+from .hrnet import HRNet, HRNetConfig
 from .linknet import LinkNet, LinkNetConfig
+from .pidnet import PIDNet, PIDNetConfig
+from .refinenet import RefineNetConfig, RefineNetLight
+from .segformer import SegFormer, SegFormerConfig
+from .segnet import SegNet, SegNetConfig
+from .spanet import SPANet, SPANetConfig
 from .unet import UNet, UNetConfig
+from .unetformer import UNetFormer, UNetFormerConfig
 
 if TYPE_CHECKING:
     from ..model_config import ModelConfig
@@ -22,6 +35,19 @@ ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[SegmentationNetwork]]] = 
     _CCL: (CCLConfig, CCLNet),
     "unet": (UNetConfig, UNet),
     "linknet": (LinkNetConfig, LinkNet),
+    "dilated": (DilatedConfig, DilatedNet),
+    "deeplab": (DeepLabConfig, DeepLabV3Plus),
+    "fcn8s": (FCNConfig, FCN8s),
+    "refinenet": (RefineNetConfig, RefineNetLight),
+    "gcn": (GCNConfig, GCN),
+    "segnet": (SegNetConfig, SegNet),
+    "pidnet": (PIDNetConfig, PIDNet),
+    "segformer": (SegFormerConfig, SegFormer),
+    "unetformer": (UNetFormerConfig, UNetFormer),
+    "bisenetv2": (BiSeNetV2Config, BiSeNetV2),
+    "hrnet": (HRNetConfig, HRNet),
+    "gscnn": (GatedSCNNConfig, GatedSCNN),
+    "spanet": (SPANetConfig, SPANet),
 }
 """Configuration and network of each architecture, by the name that checkpoints hold."""
 
@@ -70,6 +96,23 @@ VARIANTS: dict[str, ModelConfig] = {
         UNetConfig(name="unet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
         UNetConfig(name="unet-lite0", num_classes=_TO_BE_SET, encoder="lite0"),
         LinkNetConfig(name="linknet-r18", num_classes=_TO_BE_SET, encoder="resnet18"),
+        DilatedConfig(name="psp-lite0", num_classes=_TO_BE_SET, context="pspnet"),
+        DilatedConfig(name="danet-lite0", num_classes=_TO_BE_SET, context="danet"),
+        DilatedConfig(name="ema-lite0", num_classes=_TO_BE_SET, context="emanet"),
+        DilatedConfig(name="ccnet-lite0", num_classes=_TO_BE_SET, context="ccnet"),
+        DilatedConfig(name="ocnet-lite0", num_classes=_TO_BE_SET, context="ocnet"),
+        DeepLabConfig(name="deeplab-lite0", num_classes=_TO_BE_SET),
+        FCNConfig(name="fcn8s-lite0", num_classes=_TO_BE_SET),
+        RefineNetConfig(name="refinenet-lite0", num_classes=_TO_BE_SET),
+        GCNConfig(name="gcn-lite0", num_classes=_TO_BE_SET),
+        SegNetConfig(name="segnet", num_classes=_TO_BE_SET),
+        PIDNetConfig(name="pidnet-s", num_classes=_TO_BE_SET),
+        SegFormerConfig(name="segformer-b0", num_classes=_TO_BE_SET),
+        UNetFormerConfig(name="unetformer-lite0", num_classes=_TO_BE_SET),
+        BiSeNetV2Config(name="bisenetv2", num_classes=_TO_BE_SET),
+        HRNetConfig(name="hrnet-small", num_classes=_TO_BE_SET),
+        GatedSCNNConfig(name="gscnn-lite0", num_classes=_TO_BE_SET),
+        SPANetConfig(name="spanet-lite0", num_classes=_TO_BE_SET),
     )
 }
 """The variants by name; the number of classes is set when a model is made for a dataset."""
