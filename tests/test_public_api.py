@@ -56,6 +56,7 @@ def test_the_segmenter_takes_what_the_contract_says() -> None:
         "temporal": "off",
         "threads": None,
         "budget_ms": None,
+        "tta": "none",
         "spec": None,
     }
 

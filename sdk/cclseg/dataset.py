@@ -7,6 +7,7 @@ Layout::
     heights/<stem>.tif                optional: metres above ground, not a number where unknown
     classes.json                      {"classes": [{"index", "name", "color"}], "ignore_index": 255}
     splits.json                       {"train": [stems], "val": [stems], "test": [stems]}
+    groups.json                       optional: {"name": [stems]} of one place, to cross-validate
 
 A split "unlabelled" names images without masks, from which a trainer may learn all the same.
 """

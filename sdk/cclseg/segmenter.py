@@ -24,6 +24,7 @@ from .packing import Network
 from .sources import SourceLike, open_source
 from .stream import Policy, Stream, check_policy
 from .suggest import did_you_mean
+from .symmetries import SYMMETRIES, averaged
 from .tiled import check_frame
 from .trust import vetted
 
@@ -35,10 +36,16 @@ if TYPE_CHECKING:
     from .sources import OnFrameError
     from .sources.live import OnEvent
     from .spec import ModelSpec
+    from .symmetries import Tta
 
 _log = logging.getLogger(__name__)
 
-_SUPPORTED = {"device": ("auto", "cpu"), "refine": ("off",), "temporal": ("off", "smooth")}
+_SUPPORTED: dict[str, tuple[str, ...]] = {
+    "device": ("auto", "cpu"),
+    "refine": ("off",),
+    "temporal": ("off", "smooth"),
+    "tta": tuple(SYMMETRIES),
+}
 
 
 class Segmenter(Closing):
@@ -63,6 +70,8 @@ class Segmenter(Closing):
             rest is done in the calling thread, in a stream by four threads of its own.
         budget_ms: What a frame may take from pixels to mask; 99 of 100 keep to it wherever one of
             :attr:`levels` can. None for as long as it takes.
+        tta: "flips" and "d4" average the network over four and eight positions of every tile, at
+            four and eight times the work (:mod:`cclseg.symmetries`).
         spec: Used instead of what the file says of itself; needed for files without metadata.
 
     Raises:
@@ -92,9 +101,10 @@ class Segmenter(Closing):
         temporal: Literal["off", "smooth"] = "off",
         threads: int | None = None,
         budget_ms: float | None = None,
+        tta: Tta = "none",
         spec: ModelSpec | None = None,
     ) -> None:
-        _check_supported(device=device, refine=refine, temporal=temporal)
+        _check_supported(device=device, refine=refine, temporal=temporal, tta=tta)
         path = find_model(model)
         with vetted(path) as loadable:
             if tile is not None:
@@ -109,6 +119,7 @@ class Segmenter(Closing):
                 networks.append(
                     open_vetted(loadable, origin=smaller, backend=backend, threads=threads)
                 )
+        networks = [averaged(each, tta) for each in networks]
         self._use(*networks, overlap=overlap, temporal=temporal, budget_ms=budget_ms)
         _check_precision(precision, self.spec)
 

@@ -37,14 +37,14 @@ def val_page(
         report.element("p", _story(matrix, record), class_="lead"),
         report.tiles(
             {
-                "mean IoU": _figure(figures["miou"]),
-                "of the labelled pixels are right": _percent(figures["accuracy"]),
-                "boundary F, within 2 pixels": _figure(figures["boundary_f"]),
-                "calibration error": _figure(record.calibration.report()["error"]),
+                "mean IoU": figure(figures["miou"]),
+                "of the labelled pixels are right": percent(figures["accuracy"]),
+                "boundary F, within 2 pixels": figure(figures["boundary_f"]),
+                "calibration error": figure(record.calibration.report()["error"]),
             }
         ),
-        report.section("Classes", _class_table(matrix, spec)),
-        report.section("What is taken for what", _confusion_table(matrix, spec), _CONFUSION_NOTE),
+        report.section("Classes", class_table(matrix, spec)),
+        report.section("What is taken for what", confusion_table(matrix, spec), CONFUSION_NOTE),
         report.section(
             "The images that went worst",
             report.legend(spec.class_names, spec.palette),
@@ -61,7 +61,7 @@ def val_page(
     )
 
 
-_CONFUSION_NOTE = report.element(
+CONFUSION_NOTE = report.element(
     "p", "Rows: the label. Columns: the share of its pixels that the model gives to each class."
 )
 
@@ -71,7 +71,7 @@ def _story(matrix: ConfusionMatrix, record: ValidationRecord) -> str:
     return (
         f"{matrix.images} images with {pixels / 1e6:.1f} million labelled pixels, each segmented "
         "at its full size. All figures of classes come from one confusion matrix over all images; "
-        f"the mean over images is {_figure(_mean_of_images(record.images))}."
+        f"the mean over images is {figure(_mean_of_images(record.images))}."
     )
 
 
@@ -80,28 +80,30 @@ def _mean_of_images(images: Sequence[ImageFigures]) -> float | None:
     return sum(mious) / len(mious) if mious else None
 
 
-def _class_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+def class_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+    """Figures of each class, and their means."""
     figures = matrix.report(spec.class_names)
     total = max(1, figures["pixels"])
     rows = [
         (
             report.swatch(name, rgb),
             report.share_bar(row["iou"]),
-            _figure(row["precision"]),
-            _figure(row["recall"]),
-            _figure(row["f1"]),
-            _percent(row["pixels"] / total),
+            figure(row["precision"]),
+            figure(row["recall"]),
+            figure(row["f1"]),
+            percent(row["pixels"] / total),
         )
         for (name, row), rgb in zip(figures["per_class"].items(), spec.palette, strict=True)
     ]
     return report.table(
         ("class", "IoU", "precision", "recall", "F1", "share of the pixels"),
         rows,
-        total=("mean", report.share_bar(figures["miou"]), "", "", _figure(figures["macro_f1"]), ""),
+        total=("mean", report.share_bar(figures["miou"]), "", "", figure(figures["macro_f1"]), ""),
     )
 
 
-def _confusion_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+def confusion_table(matrix: ConfusionMatrix, spec: ModelSpec) -> report.Html:
+    """The matrix as shares of each class's pixels, shaded; see :data:`CONFUSION_NOTE`."""
     rows = []
     for name, rgb, counts, pixels in zip(
         spec.class_names, spec.palette, matrix.counts, matrix.pixels, strict=True
@@ -124,7 +126,7 @@ def _sheet_rows(record: ValidationRecord) -> list[tuple[report.Html, ...]]:
     scores = {image.stem: image.miou for image in record.images}
     rows = []
     for stem, panels in record.worst:
-        captions = (stem, "label", f"mIoU {_figure(scores[stem])}", "errors")
+        captions = (stem, "label", f"mIoU {figure(scores[stem])}", "errors")
         rows.append(
             tuple(
                 report.picture(
@@ -169,9 +171,9 @@ def _image_table(images: Sequence[ImageFigures]) -> report.Html:
         (
             image.stem,
             report.share_bar(image.miou),
-            _percent(image.accuracy),
-            _figure(image.boundary_f),
-            _percent(image.confidence),
+            percent(image.accuracy),
+            figure(image.boundary_f),
+            percent(image.confidence),
             f"{image.pixels:,}",
         )
         for image in sorted(images, key=miou)
@@ -180,9 +182,11 @@ def _image_table(images: Sequence[ImageFigures]) -> report.Html:
     return report.table(columns, rows)
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """Writes a figure; a dash where there is none."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Writes a share as percent; a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f} %"

@@ -88,19 +88,7 @@ def _names(
 @click.option(
     "--find-lr", is_flag=True, help="Try growing learning rates instead, and suggest one for --lr."
 )
-def train(
-    data: Path,
-    variant: str | None,
-    run: Path,
-    recipe_file: Path | None,
-    band_names: tuple[str, ...] | None,
-    indices: tuple[str, ...] | None,
-    height_head: bool | None,
-    edge_levels: int | None,
-    quantize: bool,
-    find_lr: bool,
-    **options: Any,
-) -> None:
+def train(data: Path, run: Path, *, find_lr: bool, **options: Any) -> None:
     """Train a network on the dataset folder DATA.
 
     The folder holds images/, masks/, classes.json and splits.json. Training uses the split
@@ -110,23 +98,12 @@ def train(
     """
     from cclseg.dataset import open_dataset
 
-    from .config import QUANTIZED_RECIPE, TrainConfig
     from .distributed import join_ranks
     from .lr_range import find_learning_rate
     from .progress import TrainingDisplay
-    from .recipe import Recipe, read_recipe
     from .train import train as run_training
 
-    files = {name: options.pop(name) for name in ("start", "teacher")}
-    shape = {name: options.pop(name) for name in SWITCHES}
-    shape |= {"band_names": band_names, "indices": indices}
-    shape |= {"height_head": height_head, "edge_levels": edge_levels}
-    recipe = Recipe(train=QUANTIZED_RECIPE if quantize else TrainConfig())
-    if recipe_file:
-        recipe = read_recipe(recipe_file)
-    origin = files["start"] if quantize else None
-    model_config = _network(variant, shape, recipe.model, origin=origin)
-    config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
+    model_config, config, files = asked_for(**options)
     ranks = join_ranks()
     if find_lr:
         found = find_learning_rate(open_dataset(data), model_config, config, run, **files)
@@ -143,6 +120,34 @@ def train(
     miou = result.report["miou"]
     click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
     click.echo(f"next: cclseg val {result.best} {data} --split test")
+
+
+def asked_for(
+    *,
+    variant: str | None,
+    recipe_file: Path | None,
+    band_names: tuple[str, ...] | None,
+    indices: tuple[str, ...] | None,
+    height_head: bool | None,
+    edge_levels: int | None,
+    quantize: bool,
+    **options: Any,
+) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
+    """Returns the network, the recipe and the checkpoints to begin with or to learn from."""
+    from .config import QUANTIZED_RECIPE, TrainConfig
+    from .recipe import Recipe, read_recipe
+
+    files = {name: options.pop(name) for name in ("start", "teacher")}
+    shape = {name: options.pop(name) for name in SWITCHES}
+    shape |= {"band_names": band_names, "indices": indices}
+    shape |= {"height_head": height_head, "edge_levels": edge_levels}
+    recipe = Recipe(train=QUANTIZED_RECIPE if quantize else TrainConfig())
+    if recipe_file:
+        recipe = read_recipe(recipe_file)
+    origin = files["start"] if quantize else None
+    model_config = _network(variant, shape, recipe.model, origin=origin)
+    config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
+    return model_config, config, files
 
 
 def _network(

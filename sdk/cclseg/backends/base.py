@@ -40,7 +40,7 @@ class Backend(Closing, ABC):
         spec: What the network says of itself.
     """
 
-    name: ClassVar[str]
+    name: str
     suffixes: ClassVar[tuple[str, ...]]
     device: str = "cpu"
     tiles_per_call: int = 1

@@ -32,6 +32,7 @@ VERB_ORDER = (
     "predict",
     "train",
     "val",
+    "cross-validate",
     "export",
     "build",
     "ops",

@@ -36,6 +36,16 @@ json_option = click.option(
 )
 
 
+tta_option = click.option(
+    "--tta",
+    type=click.Choice(["none", "flips", "d4"]),
+    default="none",
+    show_default=True,
+    help="Test-time augmentation: average over flips (4 times the work) or all eight symmetries "
+    "of the square (8 times).",
+)
+
+
 def write_report(content: Any, path: Path) -> None:  # noqa: ANN401 - whatever json accepts
     """Writes what a verb reports to the file of ``--json``, or prints it for "-"."""
     if path == STANDARD_OUTPUT:

@@ -16,7 +16,7 @@ from ..models import DEFAULT_MODEL
 from .app import DONE, FAILED, INTERRUPTED, Settings
 from .harvest import harvest_options, with_harvest
 from .operation import about, is_served, operation_options, supervised
-from .options import STANDARD_OUTPUT, json_option, write_report
+from .options import STANDARD_OUTPUT, json_option, tta_option, write_report
 from .position import Positioning, position_options
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..sinks.geo import GeoOptions
     from ..sources import Source
     from ..stream import Policy
+    from ..symmetries import Tta
 
 _SHOWN_FAILURES = 20
 
@@ -61,6 +62,7 @@ _SHOWN_FAILURES = 20
     type=click.FloatRange(min=0, min_open=True),
     help="What a frame may take; the work is cut down to keep 99 of 100 within it.",
 )
+@tta_option
 @operation_options
 @harvest_options
 @json_option
@@ -83,6 +85,7 @@ def predict(
     policy: Policy | None,
     temporal: Literal["off", "smooth"],
     budget_ms: float | None,
+    tta: Tta,
     json_path: Path | None,
 ) -> None:
     """Segment the frames of SOURCE: images, a video, a camera or a stream.
@@ -128,6 +131,7 @@ def predict(
                 overlap=overlap,
                 temporal=temporal,
                 budget_ms=budget_ms,
+                tta=tta,
             )
         supervisor.describe(about(frames.name, segmenter))
         as_json = ctx.obj.log_json
@@ -147,6 +151,7 @@ def predict(
             "model": segmenter.spec.name,
             "backend": segmenter.backend,
             "precision": segmenter.spec.precision,
+            "tta": tta,
             "telemetry": None if telemetry is None else asdict(telemetry.stats()),
         }
     if json_path is not None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import STANDARD_OUTPUT, json_option, writable, write_report
+from .options import STANDARD_OUTPUT, json_option, tta_option, writable, write_report
 
 if TYPE_CHECKING:
     from ..metrics import ConfusionMatrix
+    from ..symmetries import Tta
 
 
 @click.command()
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--split", default="test", show_default=True, help="Split of the dataset folder.")
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
 @click.option("--threads", type=int, help="Threads of the backend (default: all cores).")
+@tta_option
 @click.option(
     "--report",
     "page",
@@ -34,6 +36,7 @@ def val(
     split: str,
     backend: str,
     threads: int | None,
+    tta: Tta,
     page: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -59,7 +62,7 @@ def val(
     dataset.check((split,))
     console = Console(stderr=True)
     with (
-        Segmenter(model, backend=backend, threads=threads) as segmenter,
+        Segmenter(model, backend=backend, threads=threads, tta=tta) as segmenter,
         Progress(console=console, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task(f"{segmenter.spec.name} on {split}", total=None)
@@ -71,7 +74,9 @@ def val(
         matrix = evaluate(segmenter, dataset, split, on_image=on_image, on_result=record.add)
         spec = segmenter.spec
     title = f"{spec.name} on {data.name}, split {split}"
-    report = matrix.report(spec.class_names) | record.to_json()
+    if tta != "none":
+        title += f", averaged over {tta}"
+    report = matrix.report(spec.class_names) | record.to_json() | {"tta": tta}
     if page:
         write_bytes(page, val_page(matrix, record, spec, title=title).encode())
     if json_path:

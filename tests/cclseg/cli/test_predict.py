@@ -219,6 +219,18 @@ def test_masks_are_those_of_the_segmenter(predict, network, flight, tmp_path):
             np.testing.assert_array_equal(mask[:, :, 0], expected)
 
 
+def test_symmetries_are_asked_for_by_name(predict, network, flight, tmp_path):
+    from cclseg import Segmenter
+
+    assert predict(flight, "--tta", "flips", "--json", "j.json")[0] == 0
+    assert json.loads((tmp_path / "j.json").read_text())["tta"] == "flips"
+    with Segmenter(network, backend="onnxruntime", tta="flips") as segment:
+        expected = [segment(colour_patches((48, 64), seed=index)).mask for index in range(4)]
+    written = images_in(tmp_path / "flight_masks")
+    np.testing.assert_array_equal([mask[:, :, 0] for mask in written], expected)
+    assert predict(flight, "--tta", "d8")[0] == 2
+
+
 class TestSteadyOutput:
     def test_smoothing_is_asked_for_by_name(self, predict, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

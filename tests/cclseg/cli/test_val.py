@@ -4,6 +4,7 @@ import json
 
 import pytest
 from labelled import write_worse_and_worse
+from networks import brightest_band_spec, write_brightest_band
 
 
 @pytest.fixture
@@ -29,3 +30,25 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(cclseg, data, 
     done = cclseg("val", str(network), data, "--report", "/nowhere/val.html")
     assert done.returncode == 2
     assert "there is no folder /nowhere" in done.stderr
+
+
+def test_it_averages_over_symmetries_when_asked_to(cclseg, data, network, tmp_path):
+    figures = {}
+    for tta in ("none", "d4"):
+        path = tmp_path / f"{tta}.json"
+        words = ("--tta", tta, "--json", str(path), "--threads", "1")
+        done = cclseg("val", str(network), data, *words)
+        assert done.returncode == 0, done.stderr
+        assert ("averaged over d4" in done.stdout) == (tta == "d4")
+        figures[tta] = json.loads(path.read_text())
+    assert [content["tta"] for content in figures.values()] == ["none", "d4"]
+    # The network is symmetric: only near ties between classes may change.
+    assert figures["d4"]["miou"] == pytest.approx(figures["none"]["miou"], abs=0.01)
+
+
+def test_quarter_turns_of_long_tiles_are_refused_with_advice(cclseg, data, tmp_path):
+    wide = write_brightest_band(tmp_path / "wide.onnx", brightest_band_spec(tile_hw=(32, 64)))
+    done = cclseg("val", str(wide), data, "--tta", "d4", "--threads", "1")
+    assert done.returncode == 1
+    assert "use tta='flips'" in " ".join(done.stderr.split())
+    assert cclseg("val", str(wide), data, "--tta", "flips", "--threads", "1").returncode == 0

@@ -18,6 +18,7 @@ from cclseg.gpu import dlpack
 from cclseg.gpu.device import Device
 from cclseg.postprocess import confidence, enlarged
 from cclseg.segmenter import Segmenter
+from cclseg.symmetries import SymmetricBackend
 from cclseg.tiled import Assembly, TileCutter
 
 TensorRtBackend = load_backend("tensorrt")
@@ -335,6 +336,20 @@ class TestStreams:
             assert [next(stream).frame.index for _ in range(2)] == [0, 1]
             with pytest.raises(InputError, match="alpha channel"):
                 next(stream)
+
+
+def test_averaged_over_symmetries_the_processor_prepares_frames_and_says_so(
+    device, tmp_path, caplog
+):
+    frame = colour_patches((50, 70))
+    engine = TensorRtBackend.open(engine_for(tmp_path, (1, 2, 3)))
+    with Segmenter.from_backend(SymmetricBackend(engine, "d4")) as segment:
+        out = segment(frame)
+        np.testing.assert_array_equal(out._logits, on_the_processor(segment, frame))
+        assert out.device_mask is None
+        with pytest.raises(InputError, match="copy it to the host"):
+            segment(CudaArray(4096, (8, 8, 3)))
+    assert "on the processor, not the GPU" in caplog.text
 
 
 def test_without_nvrtc_the_processor_prepares_frames_and_says_so(

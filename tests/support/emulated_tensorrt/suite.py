@@ -14,6 +14,7 @@ from cclseg.cuda_devices import read_cuda
 from cclseg.errors import BackendError, EngineMismatchError, SpecError
 from cclseg.gpu.device import Device
 from cclseg.segmenter import Segmenter
+from cclseg.symmetries import SymmetricBackend
 
 TensorRtBackend = load_backend("tensorrt")
 driver = ctypes.CDLL("libcuda.so.1")
@@ -53,6 +54,23 @@ class TestFixedBatch(EngineContract):
 
 class TestAtLeastTwoTiles(EngineContract):
     batches = (2, 3, 5)
+
+
+class TestAveraged(BackendContract):
+    device = "cuda:0"
+
+    @pytest.fixture
+    def backend(self, tmp_path):
+        engine = TensorRtBackend.open(engine_for(tmp_path, (1, 1, 4)))
+        with SymmetricBackend(engine, "d4") as backend:
+            yield backend
+        assert driver.emulated_live() == 0
+
+    def test_calls_overlap(self, backend):
+        images = np.random.default_rng(3).normal(size=(3, 1, 3, 32, 32)).astype(np.float32)
+        collects = [backend.submit(one) for one in images]  # of two calls of the engine each
+        for collect, one in zip(collects, images, strict=True):
+            np.testing.assert_allclose(collect(), block_means(one), atol=1e-5)
 
 
 def test_images_need_not_be_contiguous(tmp_path):
