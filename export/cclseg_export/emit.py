@@ -29,6 +29,7 @@ from .graph import (
 from .half import attach_half_function, halve
 from .operator import OP_TYPE, inline_function, name_plugin
 from .plan import Plan, activation_inputs, plan_quantization
+from .shield import shield_float_layers
 from .targets import TargetRules, rules_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def emit(
     del work.metadata_props[:]
     plan = plan_quantization(work, rules, keep_float=keep_float)
     _Writer(work, plan, ranges, rules, half=half).write()
+    if rules.unsigned:
+        shield_float_layers(work)
     drop_unused_weights(work)
     if half:
         halve(work)

@@ -24,7 +24,7 @@ from .calibrate import calibrate
 from .gallery import Gallery
 from .gate import Gate, Verdict
 from .half import to_half
-from .int8 import Int8Writer, saved_file
+from .int8 import Int8Writer, saved_file, spread_evenly
 from .layer_search import SEARCH_OVERLAP, LayerChoice, LayerSearch
 from .material import Material, checked_material
 from .origin import Origin, load_origin, load_reference
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from .tiles import CalibrationSet
 
 logger = logging.getLogger(__name__)
+
+_TILES_TO_AGREE_ON = 2
+"""Tiles on which libraries must compute an INT8 file alike; each costs seconds."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is unknown."""
@@ -197,6 +200,7 @@ class _Job:
             split=self.options.split,
             budget_points=self.options.budget_points,
             threads=self.options.threads,
+            tiles=self._tiles_to_agree_on(),
         )
         judged_against = self.reference or self.origin
         with (
@@ -254,6 +258,11 @@ class _Job:
         spec = self.origin.spec
         shape = (1, len(spec.bands), *spec.input_hw)
         return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+    def _tiles_to_agree_on(self) -> list[FloatArray]:
+        calibration = self.material.calibration
+        tiles = self.material.unseen or (calibration.tiles if calibration else ())
+        return spread_evenly(tiles, _TILES_TO_AGREE_ON)
 
     def _chosen_layers(self, writer: Int8Writer, staging: Path) -> LayerChoice:
         options = self.options

@@ -1,8 +1,8 @@
 """The parity gate: no file gets its name before it has been measured against its origin.
 
 Every file is run on every backend of this machine that can run it, on labelled images, beside the
-network that it was made from. A file that costs any class more than the budget is rejected, and the
-verdict says what to try.
+network that it was made from. A file that costs any class more than the budget is rejected, and so
+is one that a library computes otherwise than it is written.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from cclseg.errors import BackendError
 from cclseg.segmenter import Segmenter
 
 from .parity import Latency, Parity, figures_of, measure, time_alternating
+from .verify.agreement import disagreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder
+    from cclseg.frame import FloatArray
 
     from .parity import Compared
 
@@ -82,6 +84,7 @@ class Verdict:
         parity: Accuracy per backend.
         latency: Time of a tile per backend, the fp32 file on the same backend as reference.
         failures: Why a backend could not load it, by backend.
+        disagreement: Where a library computes something else than is written in it, or None.
         rejected: Why it must not be used, or None.
     """
 
@@ -89,6 +92,7 @@ class Verdict:
     parity: dict[str, Parity] = field(default_factory=dict)
     latency: dict[str, Latency] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    disagreement: str | None = None
     rejected: str | None = None
 
     def figures(self) -> dict[str, dict[str, Any]]:
@@ -108,12 +112,15 @@ class Gate:
         split: Split of the data to measure on.
         budget_points: Most IoU that any class may lose, in points (0.5 = 0.005).
         threads: Threads of the backends, None for all processors.
+        tiles: Network inputs, each (1, C, H, W) float32, on which every library must compute an
+            INT8 file as it is written, layer by layer; without any, this is not looked at.
     """
 
     dataset: DatasetFolder
     split: str
     budget_points: float
     threads: int | None = None
+    tiles: Sequence[FloatArray] = ()
 
     def judge(
         self,
@@ -149,6 +156,8 @@ class Gate:
         self._time(verdicts)
         for verdict in verdicts:
             verdict.rejected = self._refusal(verdict)
+            if verdict.rejected is None:
+                verdict.rejected = verdict.disagreement = self._disagreement(verdict)
         return verdicts
 
     def _open(self, verdict: Verdict, backend: str) -> Segmenter | None:
@@ -181,6 +190,21 @@ class Gate:
         return (
             f"{place} loses {loss:.2f} points of IoU to {verdict.file.precision}; the budget is "
             f"{self.budget_points:g} points"
+        )
+
+    def _disagreement(self, verdict: Verdict) -> str | None:
+        """Says where a library computes something else than the INT8 file that it was given.
+
+        Libraries round layers on their own, each in its way: what is accurate here by such luck
+        need not be with their next version, or on another machine.
+        """
+        file = verdict.file
+        if file.precision != "int8" or not file.is_timed or not self.tiles:
+            return None
+        found = disagreement(file.path, self.tiles, verdict.parity)
+        return found and (
+            f"{found}; take another version of that library, or other layers for floating point "
+            "(--keep-float)"
         )
 
 

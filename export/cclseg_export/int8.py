@@ -11,6 +11,7 @@ from .bias import correct_bias, sampled_logits
 from .emit import emit
 from .emulate import runnable_anywhere
 from .gate import STAND_INS, ModelFile
+from .shield import shield_float_layers
 from .to_onnx import attach_spec, save_model
 
 if TYPE_CHECKING:
@@ -102,8 +103,12 @@ def spread_evenly(tiles: Sequence[FloatArray], most: int) -> list[FloatArray]:
 
 
 def runnable_here(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
-    """Returns a model that computes the same without the plug-ins of its target."""
-    return runnable_anywhere(model) if target in STAND_INS else model
+    """Returns a model that computes in ONNX Runtime what its target makes of it."""
+    if target not in STAND_INS:
+        return model
+    stand_in = runnable_anywhere(model)
+    shield_float_layers(stand_in)
+    return stand_in
 
 
 def saved_file(

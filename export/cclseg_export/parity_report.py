@@ -186,7 +186,8 @@ def _advice(
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:
     """Says what to try where an INT8 file was rejected: the cheapest way first."""
-    if calibration is None or not any(v.rejected and v.file.precision == "int8" for v in verdicts):
+    loses = any(v.rejected and not v.disagreement and v.file.precision == "int8" for v in verdicts)
+    if calibration is None or not loses:
         return
     if options.method == "minmax":
         yield "Cut off rare extremes when calibrating: --method percentile, or --method mse."

@@ -15,6 +15,7 @@ from cclseg.suggest import did_you_mean
 
 from .graph import GraphIndex
 from .operator import DOMAIN, OP_TYPE
+from .shield import SHIELDED
 from .targets import TARGETS, TargetRules, rules_of
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def plan_quantization(
             continue
         elif node.op_type in JOINS and integral.isdisjoint(node.input):
             continue  # numbers would be rounded only to be joined
+        elif node.op_type == "Concat" and _has_float_taker(node, index, rules, kept):
+            continue  # OpenVINO 2026.4 fails on a row that is read with a step per channel
         nodes.add(node.name)
         integral.add(_settled(node, index))
     pairs: set[str] = set()
@@ -156,6 +159,17 @@ def _settled(node: onnx.NodeProto, index: GraphIndex) -> str:
     if taker is not None and taker.op_type in ACTIVATIONS and taker.input[0] == output:
         return str(taker.output[0])
     return output
+
+
+def _has_float_taker(
+    node: onnx.NodeProto, index: GraphIndex, rules: TargetRules, kept: set[str]
+) -> bool:
+    """Tells whether a layer with weights, itself in floating point, takes what a node makes."""
+    return rules.whole_chains and any(
+        taker.op_type in SHIELDED
+        and (taker.name in kept or not _is_quantizable(taker, index, rules))
+        for taker in index.consumers.get(_settled(node, index), [])
+    )
 
 
 def _inputs_to_pair(

@@ -129,13 +129,7 @@ class DatasetFolder:
         Raises:
             DatasetError: The file is unreadable.
         """
-        try:
-            image = read_image(self.image_paths[stem])
-        except InputError as error:
-            raise DatasetError(str(error)) from error
-        if image.shape[2] == 3 and self.image_paths[stem].suffix.lower() not in RASTER_SUFFIXES:
-            image = image[:, :, ::-1]
-        return np.ascontiguousarray(image)
+        return load_image(self.image_paths[stem])
 
     def _heights(self, stem: str, size_hw: tuple[int, ...]) -> NDArray[np.float32] | None:
         path = self.root / "heights" / f"{stem}.tif"
@@ -229,6 +223,21 @@ def open_dataset(root: Path | str) -> DatasetFolder:
         splits=_read_splits(root / "splits.json"),
         image_paths=image_paths,
     )
+
+
+def load_image(path: Path) -> NDArray[Any]:
+    """Reads an image to learn from, (H, W, C), in the order of :class:`Sample`.
+
+    Raises:
+        DatasetError: The file is unreadable.
+    """
+    try:
+        image = read_image(path)
+    except InputError as error:
+        raise DatasetError(str(error)) from error
+    if image.shape[2] == 3 and path.suffix.lower() not in RASTER_SUFFIXES:
+        image = image[:, :, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def _read_classes(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from export_material import fragile_spec, labelled_by, write_fragile
 from networks import write_graph
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from cclseg.segmenter import Segmenter
 from cclseg_export.gate import Gate, ModelFile, Verdict, headlines, worst_loss
 from cclseg_export.parity import Latency, Parity
+from cclseg_export.shield import shield_float_layers
 
 
 def _parity(**losses):
@@ -103,3 +106,46 @@ def test_a_file_that_runs_nowhere_is_rejected_with_the_reason(material, tmp_path
     assert "Strange" in verdicts[1].rejected
     assert verdicts[2].rejected is None  # it may run on its device; the headline says unmeasured
     assert "was not measured" in headlines(verdicts)[-1]
+
+
+def _write_between_pairs(path):
+    """Writes a network with a layer in floating point whose small weights one step rounds badly."""
+    weights = np.diag(np.float32([0.006, 0.006, 1]))[:, :, None, None]
+    stored = {"step": np.float32(1 / 255), "zero": np.uint8(0), "fine": np.float32(1e-4)}
+    pool = {"kernel_shape": [4, 4], "strides": [4, 4]}
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["pooled"], "pool", **pool),
+        helper.make_node("QuantizeLinear", ["pooled", "step", "zero"], ["pooled_q"], "q"),
+        helper.make_node("DequantizeLinear", ["pooled_q", "step", "zero"], ["pooled_dq"], "dq"),
+        helper.make_node("Conv", ["pooled_dq", "weights"], ["found"], "layer"),
+        helper.make_node("QuantizeLinear", ["found", "fine", "zero"], ["found_q"], "found_q"),
+        helper.make_node("DequantizeLinear", ["found_q", "fine", "zero"], ["logits"], "logits"),
+    ]
+    return write_graph(
+        path,
+        nodes,
+        inputs={"images": ["n", 3, 64, 64]},
+        outputs={"logits": ["n", 3, 16, 16]},
+        metadata=fragile_spec().to_metadata(),
+        weights=[numpy_helper.from_array(a, n) for n, a in (stored | {"weights": weights}).items()],
+    )
+
+
+def test_a_file_that_a_library_rounds_on_its_own_is_rejected(material, tmp_path):
+    """Its classes would be accurate enough; the same file with a shield is accepted."""
+    path, dataset = material
+    rounded = _write_between_pairs(tmp_path / "rounded.onnx")
+    model = onnx.load(rounded)
+    shield_float_layers(model)
+    onnx.save(model, tmp_path / "shielded.onnx")
+    files = [
+        ModelFile(path=path, precision="fp32"),
+        ModelFile(path=rounded, precision="int8"),
+        ModelFile(path=tmp_path / "shielded.onnx", precision="int8"),
+    ]
+    tiles = [np.random.default_rng(0).uniform(0, 1, (1, 3, 64, 64)).astype(np.float32)]
+    gate = Gate(dataset=dataset, split="test", budget_points=100, threads=1, tiles=tiles)
+    with Segmenter(path, backend="onnxruntime", threads=1) as reference:
+        _, refused, accepted = gate.judge(reference, files)
+    assert refused.rejected.startswith("onnxruntime first differs in node 4 'found_q'")
+    assert accepted.rejected is None

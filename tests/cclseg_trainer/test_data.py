@@ -115,7 +115,7 @@ def test_photometric_change_keeps_shape_and_range(bands):
 def test_other_than_8_bit_data_are_normalised_by_their_own_statistics():
     rng = np.random.default_rng(0)
     image = rng.normal((1000, 3000), (10, 50), (64, 64, 2)).astype(np.float32)
-    normalisation = Normalisation.of([Sample("s", image, np.zeros((64, 64), np.uint8))])
+    normalisation = Normalisation.of([image])
     np.testing.assert_allclose(normalisation.mean, (1000, 3000), rtol=0.01)
     np.testing.assert_allclose(normalisation.std, (10, 50), rtol=0.1)
 

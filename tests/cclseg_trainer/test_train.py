@@ -135,7 +135,7 @@ def test_a_time_budget_plans_the_steps(tiny_dataset, tmp_path):
 def test_a_student_learns_from_a_teacher(tiny_dataset, tmp_path):
     teacher = train(tiny_dataset, NANO, QUICK, tmp_path / "teacher").best
     alone = train(tiny_dataset, NANO, replace(QUICK, seed=2), tmp_path / "alone")
-    taught = train(tiny_dataset, NANO, replace(QUICK, seed=2), tmp_path / "b", teacher=teacher)
+    taught = train(tiny_dataset, NANO, replace(QUICK, seed=2), tmp_path / "b", teachers=[teacher])
     weights = [load_checkpoint(r.best).weights["head.2.bias"] for r in (alone, taught)]
     assert not torch.equal(*weights)
 

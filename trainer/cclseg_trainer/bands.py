@@ -1,4 +1,4 @@
-"""OpenCV on images of many bands: it takes four at a time."""
+"""Images of many bands: OpenCV takes four at a time, and some have no names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST = 4
+
+
+def numbered_bands(count: int) -> tuple[str, ...]:
+    """Names bands that nobody named: band1, band2 ..."""
+    return tuple(f"band{i + 1}" for i in range(count))
 
 
 def in_fours(image: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:

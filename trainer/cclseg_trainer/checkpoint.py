@@ -63,12 +63,25 @@ class Checkpoint:
         """Returns the network with its weights in floating point, in eval mode.
 
         After training with quantisation it is in its merged form.
+
+        Raises:
+            BackendError: It was pretrained without labels and has no scores to give.
         """
         model = self.build_trained()
         return model.network if isinstance(model, QuantizedNetwork) else model
 
     def build_trained(self) -> SegmentationNetwork | QuantizedNetwork:
-        """Returns the network as it is trained, with or without rounding, in eval mode."""
+        """Returns the network as it is trained, with or without rounding, in eval mode.
+
+        Raises:
+            BackendError: It was pretrained without labels and has no scores to give.
+        """
+        if self.train_config.hidden:
+            raise BackendError(
+                f"this {self.model_config.name} was pretrained without labels and knows no classes "
+                f"yet; train it: cclseg train DATA --model {self.model_config.name} --start "
+                "RUN/best.pt"
+            )
         network = build_model(self.model_config)
         is_quantized = self.train_config.quantize
         model = QuantizedNetwork(merged_for_inference(network)) if is_quantized else network

@@ -1,4 +1,4 @@
-"""The verb ``cclseg train``. Light to import: torch is loaded when the verb runs."""
+"""The verbs ``train`` and ``pretrain``. Light to import: torch is loaded when a verb runs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,11 @@ def _names(
     "--quantize", is_flag=True, help="Train the network of --start with the rounding of INT8."
 )
 @click.option(
-    "--teacher", type=click.Path(path_type=Path), help="Checkpoint whose soft labels are learnt."
+    "--teacher",
+    "teachers",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Checkpoint whose soft labels are learnt; given several times, the mean of theirs.",
 )
 @click.option(
     "--find-lr", is_flag=True, help="Try growing learning rates instead, and suggest one for --lr."
@@ -137,7 +141,7 @@ def asked_for(
     from .config import QUANTIZED_RECIPE, TrainConfig
     from .recipe import Recipe, read_recipe
 
-    files = {name: options.pop(name) for name in ("start", "teacher")}
+    files = {name: options.pop(name) for name in ("start", "teachers")}
     shape = {name: options.pop(name) for name in SWITCHES}
     shape |= {"band_names": band_names, "indices": indices}
     shape |= {"height_head": height_head, "edge_levels": edge_levels}
@@ -148,6 +152,61 @@ def asked_for(
     model_config = _network(variant, shape, recipe.model, origin=origin)
     config = dataclasses.replace(_configured(recipe.train, options), quantize=quantize)
     return model_config, config, files
+
+
+@click.command()
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--model", "variant", help="Network variant (default: ccl-lite0).")
+@click.option(
+    "-o", "--out", "run", type=click.Path(path_type=Path), required=True, help="Folder of the run."
+)
+@click.option("--hidden", type=float, help="Share of a crop that is hidden (default: 0.5).")
+@click.option("--steps", type=int, help="Optimiser steps (default: 2000).")
+@click.option("--max-minutes", type=float, help="Fit the schedule to this time.")
+@click.option("--batch-size", type=int, help="Crops per step.")
+@click.option("--crop", "crop_px", type=int, help="Crop size in pixels, a multiple of 32.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--val-every", type=int, help="Steps between measurements.")
+@_switches
+@click.option(
+    "--bands", "band_names", callback=_names, help="Names of the bands: red,green,blue,nir."
+)
+@click.option(
+    "--indices", callback=_names, help=f"Indices computed from the bands: {','.join(INDEX_NAMES)}."
+)
+@click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
+@click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
+def pretrain(
+    images: tuple[Path, ...],
+    variant: str | None,
+    run: Path,
+    band_names: tuple[str, ...] | None,
+    indices: tuple[str, ...] | None,
+    start: Path | None,
+    **options: Any,
+) -> None:
+    """Train a network on IMAGES without labels, for "cclseg train --start".
+
+    IMAGES are files, folders of them, or dataset folders, whose splits "train" and "unlabelled"
+    are used without their masks. Parts of each image are hidden, and the network learns to tell
+    what is there. Started again, a run resumes.
+    """
+    from .config import PRETRAINING_RECIPE
+    from .pretrain import pretrain as run_pretraining
+    from .progress import PretrainingDisplay
+
+    shape = {name: options.pop(name) for name in SWITCHES}
+    shape |= {"band_names": band_names, "indices": indices}
+    model_config = _network(variant, shape, None, origin=None)
+    config = _configured(PRETRAINING_RECIPE, options)
+    with PretrainingDisplay() as display:
+        result = run_pretraining(images, model_config, config, run, start=start, progress=display)
+    click.echo(
+        f"{result.report['unexplained']:.1%} of what is hidden is unexplained at step "
+        f"{result.step}: {result.best}"
+    )
+    click.echo(f"next: cclseg train DATA --model {model_config.name} --start {result.best} -o RUN")
 
 
 def _network(

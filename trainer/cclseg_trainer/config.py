@@ -101,6 +101,8 @@ class TrainConfig:
         seed: Of everything random.
         pretrained: Start the encoder from ImageNet weights where the variant has them.
         quantize: Train the merged network of a checkpoint with the rounding of its INT8 file.
+        hidden: Share of a crop that is hidden from a network which is pretrained without labels;
+            0 where labels are learnt.
         augment: How crops are made.
         loss: What is minimised.
     """
@@ -123,6 +125,7 @@ class TrainConfig:
     seed: int = 1
     pretrained: bool = True
     quantize: bool = False
+    hidden: float = 0.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -140,6 +143,7 @@ class TrainConfig:
                 f"unlabelled_crops is {self.unlabelled_crops}; expected 0 or more",
             ),
             (0 < self.sure <= 1, f"sure is {self.sure}; expected a confidence in 0..1"),
+            (0 <= self.hidden < 1, f"hidden is {self.hidden}; expected a share below 1"),
             (0 < low <= high, f"scale is {self.augment.scale}; expected 0 < smallest <= largest"),
             (
                 self.max_minutes is None or self.max_minutes > 0,
@@ -150,6 +154,14 @@ class TrainConfig:
             if not holds:
                 raise InputError(f"training configuration: {problem}")
 
+
+PRETRAINING_RECIPE = TrainConfig(
+    hidden=0.5, augment=AugmentConfig(balanced_share=0, paste_share=0, blur_share=0, noise_share=0)
+)
+"""For a network that learns to see from images without labels.
+
+Half of each crop is hidden. Noise and blur are left out: nobody could predict them.
+"""
 
 QUANTIZED_RECIPE = TrainConfig(
     steps=200,

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SMOOTHED_POINTS = 25
+_FEATURES = "val/feature_"
 
 
 def plot_curves(metrics_csv: Path, target: Path) -> None:
     """Draws loss, validation means and per-class IoU over the steps into a PNG file.
+
+    In place of the IoU, a run without labels has figures of its features.
 
     Args:
         metrics_csv: Rows of step, name, value as the trainer writes them.
@@ -38,12 +41,16 @@ def plot_curves(metrics_csv: Path, target: Path) -> None:
     loss_axes.plot(steps[window - 1 :], smooth, color="#2a6f97", linewidth=1.6)
     loss_axes.set(title="training loss", ylim=(0, float(np.percentile(losses, 99)) * 1.1))
     for name, points in sorted(series.items()):
-        if name.startswith("val/iou/"):
-            class_axes.plot(*zip(*points, strict=True), marker=".", label=name[len("val/iou/") :])
-        elif name.startswith("val/"):
-            mean_axes.plot(*zip(*points, strict=True), marker=".", label=name[len("val/") :])
+        if not name.startswith("val/"):
+            continue
+        axes = class_axes if name.startswith(("val/iou/", _FEATURES)) else mean_axes
+        label = name.removeprefix("val/").removeprefix("iou/")
+        axes.plot(*zip(*points, strict=True), marker=".", label=label)
     mean_axes.set(title="validation", ylim=(0, 1))
-    class_axes.set(title="validation IoU per class", ylim=(0, 1))
+    if any(name.startswith(_FEATURES) for name in series):
+        class_axes.set(title="features", ylim=(0, None))
+    else:
+        class_axes.set(title="validation IoU per class", ylim=(0, 1))
     for axes in (loss_axes, mean_axes, class_axes):
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,11 +19,11 @@ from cclseg.errors import InputError
 from cclseg.virtual import CLASS_NAMES as VIRTUAL_CLASSES
 from cclseg.virtual import random_crop
 
-from .bands import in_fours
+from .cutting import cut, pyramid
 from .mixing import class_mix, mosaic, paste_components
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from .config import AugmentConfig, TrainConfig
     from .mixing import Crop
 
+_Made = TypeVar("_Made")
 _PLACES_PER_CLASS = 4096  # remembered places of each class in each image
 
 
@@ -51,13 +51,13 @@ class Normalisation:
     value_range: float
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Normalisation:
+    def of(cls, images: Sequence[NDArray[Any]]) -> Normalisation:
         """Chooses constants: the usual ones for 8-bit images, else those of the data."""
-        bands = samples[0].image.shape[2]
-        if samples[0].image.dtype == np.uint8:
+        bands = images[0].shape[2]
+        if images[0].dtype == np.uint8:
             return cls((127.0,) * bands, (128.0,) * bands, 255.0)
         pixels = np.concatenate(
-            [s.image[::4, ::4].reshape(-1, bands).astype(np.float64) for s in samples]
+            [image[::4, ::4].reshape(-1, bands).astype(np.float64) for image in images]
         )
         pixels = pixels[np.isfinite(pixels).all(axis=1)]
         return cls(
@@ -65,6 +65,12 @@ class Normalisation:
             tuple(np.maximum(pixels.std(axis=0), 1e-6).tolist()),
             float(np.percentile(pixels, 99.9)),
         )
+
+    def network_input(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(S, S, C) of 0..1 -> (C, S, S), normalised."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        normalised = (values * np.float32(self.value_range) - mean) / std
+        return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
 class Batch(NamedTuple):
@@ -129,15 +135,15 @@ class CropSampler:
     ) -> None:
         self.config = config
         self._stride, self._share = stride, share
-        self.normalisation = Normalisation.of(samples)
+        self.normalisation = Normalisation.of([sample.image for sample in samples])
         self._ignore_index = ignore_index
         self._has_heights = any(sample.heights is not None for sample in samples)
         self._pyramids = [
-            _pyramid(_stacked(sample) if self._has_heights else sample.image, sample.mask)
+            pyramid(_stacked(sample) if self._has_heights else sample.image, sample.mask)
             for sample in samples
         ]
         self._unlabelled = [
-            _pyramid(
+            pyramid(
                 _with_unknown_heights(image) if self._has_heights else image,
                 np.full(image.shape[:2], ignore_index, np.uint8),
             )
@@ -168,7 +174,7 @@ class CropSampler:
             heights (S, S) float32 metres or None.
         """
         values, mask, heights = self._drawn(step, index)
-        return self._network_input(values), mask, heights
+        return self.normalisation.network_input(values), mask, heights
 
     def _drawn(self, step: int, index: int) -> Drawn:
         """Makes one crop as it is before it becomes network input."""
@@ -191,7 +197,7 @@ class CropSampler:
         number = int(rng.integers(len(self._unlabelled)))
         height, width = self._unlabelled[number][0][1].shape
         place = int(rng.integers(height)), int(rng.integers(width))
-        image, mask = self._warped_at(self._unlabelled[number], place, rng)
+        image, mask = cut(self._unlabelled[number], place, self.config, rng)
         image, heights = self._parted(image)
         plain = self._scaled(image)
         changed = photometric(plain.copy(), self.config.augment, rng)
@@ -226,15 +232,15 @@ class CropSampler:
         if self._unlabelled:
             for index in range(labelled, labelled + config.unlabelled_crops)[self._share]:
                 original, crop = self._drawn_unlabelled(step, index)
-                plain.append(self._network_input(original))
+                plain.append(self.normalisation.network_input(original))
                 crops.append(crop)
         heights = [crop.heights for crop in crops if crop.heights is not None]
         return Batch(
-            images=_batched([self._network_input(crop.values) for crop in crops]),
-            masks=_batched([crop.mask for crop in crops]),
+            images=batched([self.normalisation.network_input(crop.values) for crop in crops]),
+            masks=batched([crop.mask for crop in crops]),
             segments=self._segments([crop.values for crop in crops]),
-            plain=_batched(plain) if plain else None,
-            heights=_batched(heights) if heights else None,
+            plain=batched(plain) if plain else None,
+            heights=batched(heights) if heights else None,
         )
 
     def _segments(self, crops: Sequence[NDArray[np.float32]]) -> Tensor | None:
@@ -244,67 +250,16 @@ class CropSampler:
         from .superpixels import superpixels
 
         cells = self.config.crop_px // self._stride
-        return _batched([superpixels(values, size_hw=(cells, cells)) for values in crops])
-
-    def _network_input(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(S, S, C) of 0..1 -> (C, S, S), normalised."""
-        mean = np.asarray(self.normalisation.mean, np.float32)
-        std = np.asarray(self.normalisation.std, np.float32)
-        normalised = (values * np.float32(self.normalisation.value_range) - mean) / std
-        return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+        return batched([superpixels(values, size_hw=(cells, cells)) for values in crops])
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Yields the batches of step ``first`` and all later ones, one prepared ahead."""
-        step = first
-        with ThreadPoolExecutor(1) as pool:
-            upcoming = pool.submit(self.batch, step)
-            while True:
-                batch = upcoming.result()
-                step += 1
-                upcoming = pool.submit(self.batch, step)
-                yield batch
+        return prepared_ahead(self.batch, first)
 
     def _warped(self, rng: np.random.Generator) -> Crop:
         """Draws a place in a labelled image and cuts a crop there."""
         number, place = self._place(rng)
-        return self._warped_at(self._pyramids[number], place, rng)
-
-    def _warped_at(
-        self, levels: Sequence[Crop], place: tuple[int, int], rng: np.random.Generator
-    ) -> Crop:
-        """Draws a zoom, an angle and a reflection, and cuts the crop in one warp.
-
-        Args:
-            levels: The image with its mask at full, half, quarter ... size.
-            place: The (y, x) near whose middle the crop lies, at full size.
-            rng: Source of randomness.
-        """
-        y, x = place
-        size = self.config.crop_px
-        low, high = self.config.augment.scale
-        low = min(max(low, size / min(levels[0][1].shape)), high)  # the crop fits into the image
-        zoom = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        level = min(int(max(np.floor(-np.log2(zoom)), 0)), len(levels) - 1)
-        image, mask = levels[level]
-        shrink = 2.0**level
-        angle = rng.uniform(0, 2 * np.pi)
-        flip = rng.choice((-1.0, 1.0))
-        step = 1 / (zoom * shrink)  # source pixels per crop pixel
-        matrix = step * np.array(
-            [[np.cos(angle) * flip, -np.sin(angle)], [np.sin(angle) * flip, np.cos(angle)]]
-        )
-        jitter = rng.uniform(-0.25, 0.25, 2) * size
-        centre = np.array([x, y]) / shrink
-        offset = centre - matrix @ (np.array([size / 2, size / 2]) + jitter)
-        affine = np.column_stack([matrix, offset])
-        warped_mask = cv2.warpAffine(
-            mask,
-            affine,
-            (size, size),
-            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-        return _warp(image, affine, size), warped_mask
+        return cut(self._pyramids[number], place, self.config, rng)
 
     def _place(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
         """Chooses an image and a (y, x) in it."""
@@ -325,6 +280,18 @@ class CropSampler:
                 f"the data have {sample.image.shape[2]} bands and the classes "
                 f"{', '.join(class_names)}; set virtual_share to 0"
             )
+
+
+def prepared_ahead(make: Callable[[int], _Made], first: int) -> Iterator[_Made]:
+    """Yields what is made for step ``first`` and all later ones, the next being made meanwhile."""
+    step = first
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(make, step)
+        while True:
+            batch = upcoming.result()
+            step += 1
+            upcoming = pool.submit(make, step)
+            yield batch
 
 
 def photometric(
@@ -366,7 +333,8 @@ def photometric(
     return clipped
 
 
-def _batched(arrays: Sequence[NDArray[Any]]) -> Tensor:
+def batched(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    """Stacks arrays of one shape along a new first axis."""
     return torch.from_numpy(np.stack(arrays))
 
 
@@ -380,35 +348,6 @@ def _stacked(sample: Sample) -> NDArray[np.float32]:
 def _with_unknown_heights(image: NDArray[Any]) -> NDArray[np.float32]:
     unknown = np.full(image.shape[:2], np.nan, np.float32)
     return np.dstack([image, unknown]).astype(np.float32)
-
-
-def _pyramid(image: NDArray[Any], mask: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Returns (image, mask) at full, half, quarter ... size, images low-pass filtered."""
-    levels = [(image, mask)]
-    while min(levels[-1][1].shape) >= 256:
-        image, mask = levels[-1]
-        height, width = mask.shape[0] // 2, mask.shape[1] // 2
-        halved = in_fours(image, partial(_shrunk, size_wh=(width, height)))
-        levels.append((halved, mask[: 2 * height : 2, : 2 * width : 2]))
-    return levels
-
-
-def _shrunk(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
-    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
-
-
-def _warp(image: NDArray[Any], affine: NDArray[np.float64], size: int) -> NDArray[Any]:
-    """Warps any number of bands; ``affine`` maps crop pixels to image pixels."""
-    return in_fours(
-        image,
-        lambda bands: cv2.warpAffine(
-            bands,
-            affine,
-            (size, size),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT_101,
-        ),
-    )
 
 
 def _class_places(mask: NDArray[Any], num_classes: int) -> list[NDArray[np.intp]]:

@@ -75,7 +75,7 @@ def find_learning_rate(
     folder: Path,
     *,
     start: Path | None = None,
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
 ) -> RangeTest:
     """Trains a fresh network with a growing rate, and writes ``lr_range.csv`` and ``.png``.
 
@@ -85,7 +85,7 @@ def find_learning_rate(
         config: The recipe; its own rate and number of steps are not used.
         folder: Where the files go; a run that is there stays as it is.
         start: Checkpoint to begin from, as in training.
-        teacher: Checkpoint whose soft labels are learnt, as in training.
+        teachers: Checkpoints whose soft labels are learnt, as in training.
 
     Raises:
         DatasetError: Files of the data are broken; all are named.
@@ -95,7 +95,7 @@ def find_learning_rate(
     ranks = join_ranks()
     # Norms of a pretrained encoder learn from the first step, as in most of a run.
     config = dataclasses.replace(config, steps=STEPS, max_minutes=None, freeze_norm_share=0.0)
-    run = open_run(dataset, model_config, config, ranks, start=start, teacher=teacher)
+    run = open_run(dataset, model_config, config, ranks, start=start, teachers=teachers)
     rates = np.geomspace(_LOWEST, _HIGHEST, STEPS)
     losses: list[float] = []
     diverged = False

@@ -70,3 +70,17 @@ class TrainingDisplay:
         self._console.print(
             f"step {step}: mIoU {report['miou']:.3f} ({shares}){mark}", soft_wrap=True
         )
+
+
+class PretrainingDisplay(TrainingDisplay):
+    """The same for a run without labels."""
+
+    def on_validation(self, step: int, report: dict[str, Any], *, is_best: bool) -> None:
+        """Prints what is unexplained, and whether features still differ."""
+        mark = "  best so far" if is_best else ""
+        self._console.print(
+            f"step {step}: {report['unexplained']:.1%} unexplained, features in "
+            f"{report['feature_dimensions']:.1f} dimensions, deviation "
+            f"{report['feature_std']:.2f}{mark}",
+            soft_wrap=True,
+        )

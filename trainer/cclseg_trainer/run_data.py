@@ -11,12 +11,16 @@ from cclseg.dataset import UNLABELLED
 from cclseg.errors import InputError
 from cclseg.spec import ModelSpec
 
+from .bands import numbered_bands
 from .data import CropSampler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cclseg.dataset import DatasetFolder
 
     from .config import TrainConfig
+    from .data import Normalisation
     from .model_config import ModelConfig
 
 
@@ -69,10 +73,8 @@ def open_sampler(
     )
 
 
-def fitted(
-    config: ModelConfig, dataset: DatasetFolder, bands: int, sampler: CropSampler
-) -> ModelConfig:
-    """Sets what a network must know of the data: classes, bands, and their units.
+def fitted(config: ModelConfig, bands: int, normalisation: Normalisation) -> ModelConfig:
+    """Sets what a network must know of the images: the number of bands, and their units.
 
     Raises:
         InputError: The bands have fewer or more names than there are.
@@ -82,22 +84,41 @@ def fitted(
             f"the images have {bands} bands, {len(config.band_names)} names were given "
             f"({', '.join(config.band_names)}); name each band once, in order: --bands"
         )
-    config = dataclasses.replace(config, num_classes=len(dataset.class_names), in_bands=bands)
+    config = dataclasses.replace(config, in_bands=bands)
     if not config.indices:
         return config
-    normal = sampler.normalisation
+    white = normalisation.value_range
     return dataclasses.replace(
         config,
-        band_gain=tuple(std / normal.value_range for std in normal.std),
-        band_offset=tuple(mean / normal.value_range for mean in normal.mean),
+        band_gain=tuple(std / white for std in normalisation.std),
+        band_offset=tuple(mean / white for mean in normalisation.mean),
     )
+
+
+def spec_without_classes(
+    config: ModelConfig, normalisation: Normalisation, trained_on: Sequence[str]
+) -> ModelSpec:
+    """Returns what a network will say of itself that has learnt from images alone."""
+    return ModelSpec(
+        name=config.name,
+        class_names=("none yet",),
+        bands=_band_names(config),
+        mean=normalisation.mean,
+        std=normalisation.std,
+        output_stride=config.output_stride,
+        description=f"{config.name}, pretrained without labels",
+        trained_on=tuple(trained_on),
+    )
+
+
+def _band_names(config: ModelConfig) -> tuple[str, ...]:
+    """Returns the names that were given, else the usual ones."""
+    usual = ("red", "green", "blue") if config.in_bands == 3 else numbered_bands(config.in_bands)
+    return config.band_names or usual
 
 
 def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
     """Returns what a network will say of itself."""
-    bands = config.in_bands
-    numbered = tuple(f"band{i + 1}" for i in range(bands))
-    names = config.band_names or (("red", "green", "blue") if bands == 3 else numbered)
     trained_on = [dataset.root.resolve().name]
     if sampler.config.augment.virtual_share:
         trained_on.append("virtual flight")
@@ -107,7 +128,7 @@ def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) 
         name=config.name,
         class_names=dataset.class_names,
         palette=dataset.palette,
-        bands=names,
+        bands=_band_names(config),
         mean=sampler.normalisation.mean,
         std=sampler.normalisation.std,
         output_stride=config.output_stride,

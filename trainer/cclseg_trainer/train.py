@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import logging
 import math
-import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,15 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cclseg.dataset import UNLABELLED
-from cclseg.errors import CclsegError, InputError
+from cclseg.errors import InputError
 from cclseg.evaluate import evaluate
-from cclseg.files import make_folder, replacing, write_json
+from cclseg.files import make_folder, write_json
 from cclseg.segmenter import Segmenter
 
 from .backend import TorchBackend
 from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
 from .distributed import join_ranks, naming_lost_processes
+from .guards import TrainingError, advice_where_memory_ends, check_finite, check_same_run
 from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
 from .prior import PriorTrial
@@ -40,11 +38,12 @@ from .run_data import fitted, open_sampler, spec_for
 from .run_log import RunLog
 from .schedule import StepClock, affordable_steps, learning_rate
 from .start import check_quantized_origin, initial_network, pretrained_encoder
+from .teachers import Teachers, load_teachers
 from .temperature import best_temperature, with_temperature
-from .weights import freeze_norms, to_device, update_average
+from .weights import descend, freeze_norms, parameter_groups, to_device, update_average
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cclseg.dataset import DatasetFolder, Sample
@@ -56,16 +55,12 @@ if TYPE_CHECKING:
     from .distributed import Ranks
     from .models import ModelConfig
 
+__all__ = ["SILENCE", "Progress", "TrainResult", "TrainingError", "train", "validate"]
+
 logger = logging.getLogger(__name__)
 
 _SAVE_EVERY = 50  # steps that a kill may cost
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
-_LARGEST_GRADIENT_NORM = 5.0
 _CALIBRATION_BATCHES = 8
-
-
-class TrainingError(CclsegError, RuntimeError):
-    """Training cannot go on: the loss is not finite, or memory ran out."""
 
 
 class Progress(Protocol):
@@ -75,7 +70,7 @@ class Progress(Protocol):
         """A step is done."""
 
     def on_validation(self, step: int, report: dict[str, Any], *, is_best: bool) -> None:
-        """A validation is done; ``report`` is that of ``cclseg val --json``."""
+        """A validation is done; ``report`` is that of ``cclseg val --json``, or of pretraining."""
 
 
 class _Silence:
@@ -88,7 +83,8 @@ class _Silence:
         pass
 
 
-_SILENCE = _Silence()
+SILENCE = _Silence()
+"""Progress of a run that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +110,8 @@ def train(
     folder: Path,
     *,
     start: Path | None = None,
-    teacher: Path | None = None,
-    progress: Progress = _SILENCE,
+    teachers: Sequence[Path] = (),
+    progress: Progress = SILENCE,
 ) -> TrainResult:
     """Trains a network on the split "train" and chooses the best weights on "val".
 
@@ -127,19 +123,20 @@ def train(
         config: The recipe.
         folder: Folder of the run; resumed where it holds a ``last.pt`` of the same configuration.
         start: Checkpoint to begin from; weights whose shapes fit are taken over.
-        teacher: Checkpoint whose soft labels the network learns beside the true ones; a quantised
-            network learns those of its origin where no other is given.
+        teachers: Checkpoints whose soft labels, averaged, the network learns beside the true ones;
+            a quantised network learns those of its origin where no other is given.
         progress: Told of every step and validation.
 
     Raises:
         DatasetError: Files of the data are broken; all are named.
-        InputError: The folder holds a run of another configuration.
+        InputError: The recipe is one of pretraining, the folder holds a run of another
+            configuration, or a teacher knows other classes or bands.
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
         LostProcessError: One of several processes has ended.
     """
     ranks = join_ranks()
-    run = open_run(dataset, model_config, config, ranks, start=start, teacher=teacher)
+    run = open_run(dataset, model_config, config, ranks, start=start, teachers=teachers)
     log = RunLog(folder)
     last = folder / "last.pt"
     run.resume(last)
@@ -155,7 +152,7 @@ def train(
     for batch in run.sampler.batches(run.step):
         if run.step >= run.steps:
             break
-        with _advice_where_memory_ends(run.step, config):
+        with advice_where_memory_ends(run.step, config):
             loss = run.train_step(batch, folder)
         if config.max_minutes and clock.is_ready(run.step):
             run.steps = ranks.told_by_first(lambda: affordable_steps(config, clock))
@@ -181,10 +178,11 @@ def open_run(
     ranks: Ranks,
     *,
     start: Path | None,
-    teacher: Path | None,
+    teachers: Sequence[Path],
 ) -> Run:
     """Reads and checks everything before anything is written."""
     ranks.check(config)
+    _check_learns_labels(config)
     learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
     bands = dataset.check((*learnt_from, "val"))
     sampler = open_sampler(
@@ -194,13 +192,20 @@ def open_run(
         with_heights=model_config.height_head and not config.quantize,
         share=ranks.share,
     )
-    model_config = fitted(model_config, dataset, bands, sampler)
+    model_config = fitted(
+        dataclasses.replace(model_config, num_classes=len(dataset.class_names)),
+        bands,
+        sampler.normalisation,
+    )
     origin = load_checkpoint(start) if start else None
     if config.quantize:
         spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
     else:
         spec = spec_for(dataset, model_config, sampler)
-    return Run(model_config, config, spec, sampler, origin=origin, teacher=teacher, ranks=ranks)
+    taught_by = load_teachers(teachers, spec)
+    if config.quantize and origin and not taught_by:
+        taught_by = [origin]
+    return Run(model_config, config, spec, sampler, origin=origin, taught_by=taught_by, ranks=ranks)
 
 
 def _finished(run: Run, dataset: DatasetFolder, log: RunLog) -> TrainResult:
@@ -211,6 +216,14 @@ def _finished(run: Run, dataset: DatasetFolder, log: RunLog) -> TrainResult:
     best = run.choose_temperature(best, dataset)
     best.save(path)
     return TrainResult(path, best.step, best.metrics)
+
+
+def _check_learns_labels(config: TrainConfig) -> None:
+    if config.hidden:
+        raise InputError(
+            f"the recipe is one of pretraining (hidden is {config.hidden}); pretrain by it: "
+            "cclseg pretrain, or begin here from its weights: --start RUN/best.pt"
+        )
 
 
 class Run:
@@ -231,7 +244,7 @@ class Run:
         sampler: CropSampler,
         *,
         origin: Checkpoint | None,
-        teacher: Path | None,
+        taught_by: Sequence[Checkpoint],
         ranks: Ranks,
     ) -> None:
         self.step, self.steps, self.rate = 0, config.steps, 0.0
@@ -255,16 +268,17 @@ class Run:
             config=config.loss,
         )
         self._objective = ranks.objective(self._model, self._loss)
-        self._optimizer = torch.optim.AdamW(self._parameter_groups())
-        taught_by = load_checkpoint(teacher) if teacher else origin if config.quantize else None
-        self._teacher = to_device(taught_by.build(), self._device) if taught_by else None
+        self._optimizer = torch.optim.AdamW(
+            parameter_groups(self._model, config, has_pretrained_encoder=self._encoder is not None)
+        )
+        self._teachers = Teachers(taught_by, output_stride=spec.output_stride, device=self._device)
 
     def resume(self, path: Path) -> None:
         """Goes back to where an earlier start of the same run stopped, if there was one."""
         last = self._ranks.told_by_first(lambda: load_checkpoint(path) if path.exists() else None)
         if last is None:
             return
-        _check_same_run(last, self._model_config, self._config, path)
+        check_same_run(last, self._model_config, self._config, path)
         self.step, self.steps = last.step, last.resume["steps"]
         self._best_score = last.resume["best_score"]
         self._model.load_state_dict(last.resume["model"])
@@ -288,14 +302,12 @@ class Run:
     def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
         loss = self.loss_of(batch)
+        learnt = {"images": batch.images.to(self._device), "masks": batch.masks.to(self._device)}
         if not math.isfinite(loss.item()):  # of the joint batch, in all processes alike
-            _save_batch(folder, batch, self._ranks)
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step}; the batch is saved as "
-                f"{folder / 'bad_batch.pt'}; lower lr or look at these images"
-            )
+            learnt = self._ranks.joint(learnt)
+        value = check_finite(loss, self.step, folder, is_saved=self._ranks.is_first, **learnt)
         self.descend(loss, learning_rate(self.step, self.steps, self._config))
-        return float(loss.item())
+        return value
 
     def loss_of(self, batch: Batch) -> Tensor:
         """Returns the loss of the network in training mode, a scalar with gradients."""
@@ -314,7 +326,7 @@ class Run:
         )
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
-            teacher_logits = _soft_labels(self._teacher, images)
+            teacher_logits = self._teachers.logits(images)
         loss: Tensor = self._objective(
             images, masks, teacher_logits, images=images, segments=segments, heights=heights
         )
@@ -325,10 +337,7 @@ class Run:
         self.rate = rate
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._model.parameters(), _LARGEST_GRADIENT_NORM)
-        self._optimizer.step()
+        descend(loss, self._model, self._optimizer)
         decay = min(self._config.ema_decay, (1 + self.step) / (10 + self.step))
         update_average(self._average, self._model, decay=decay)
         self.step += 1
@@ -365,16 +374,17 @@ class Run:
 
     @torch.no_grad()
     def _distance(self) -> float:
-        """Returns the mean squared distance to the teacher's scores, on crops never trained on.
+        """Returns the mean squared distance to the teachers' scores, on crops never trained on.
 
         What a quantised network must keep are the decisions of its origin. A few hundredths of
         mIoU more or less on "val" are chance where two classes nearly tie.
         """
-        assert self._teacher is not None
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
             images = self.sampler.batch(step).images.to(self._device)
-            distances.append(F.mse_loss(self._average(images), self._teacher(images)).item())
+            taught = self._teachers.logits(images)
+            assert taught is not None
+            distances.append(F.mse_loss(self._average(images), taught).item())
         return float(np.mean(distances))
 
     def choose_prior(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
@@ -422,20 +432,6 @@ class Run:
             resume=resume if with_resume else {},
         )
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Splits parameters by learning-rate scale and weight decay."""
-        encoder_scale = self._config.encoder_lr_scale if self._encoder else 1.0
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        trained = ((n, p) for n, p in self._model.named_parameters() if p.requires_grad)
-        for name, parameter in trained:
-            scale = encoder_scale if name.startswith("encoder.") else 1.0
-            decay = self._config.weight_decay if parameter.ndim > 3 else 0.0
-            groups.setdefault((scale, decay), []).append(parameter)
-        return [
-            {"params": members, "scale": scale, "weight_decay": decay}
-            for (scale, decay), members in groups.items()
-        ]
-
 
 def validate(
     model: nn.Module,
@@ -456,48 +452,3 @@ def validate(
     """
     with Segmenter.from_backend(TorchBackend(model, spec)) as segmenter:
         return evaluate(segmenter, dataset, split, on_result=keep).report(spec.class_names)
-
-
-@torch.no_grad()
-def _soft_labels(teacher: nn.Module | None, images: Tensor) -> Tensor | None:
-    if teacher is None:
-        return None
-    logits: Tensor = teacher(images)
-    return logits
-
-
-def _check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, path: Path) -> None:
-    """Refuses to continue a run with another recipe than it began with."""
-    before = config_to_dict(last.model_config) | dataclasses.asdict(last.train_config)
-    now = config_to_dict(model) | dataclasses.asdict(config)
-    changed = [key for key in now if json.dumps(before.get(key)) != json.dumps(now[key])]
-    if changed:
-        details = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
-        raise InputError(
-            f"{path} is of a run of another configuration ({details}); "
-            "use the old settings to resume it, or another folder"
-        )
-
-
-@contextmanager
-def _advice_where_memory_ends(step: int, config: TrainConfig) -> Iterator[None]:
-    """Says what to lower; torch's own message tells bytes."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not _OUT_OF_MEMORY.search(str(error)):
-            raise
-        side, count = config.crop_px, config.batch_size + config.unlabelled_crops
-        raise TrainingError(
-            f"memory ran out at step {step} with {count} crops of {side} x {side} px; lower "
-            f"--batch-size or --crop (half of it takes a quarter), or take a smaller --model"
-        ) from error
-
-
-def _save_batch(folder: Path, batch: Batch, ranks: Ranks) -> None:
-    own = (batch.images.to(ranks.device), batch.masks.to(ranks.device))
-    images, masks = ranks.joint(own)
-    if not ranks.is_first:
-        return
-    with replacing(folder / "bad_batch.pt") as temporary:
-        torch.save({"images": images.cpu(), "masks": masks.cpu()}, temporary)

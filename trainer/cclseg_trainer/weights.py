@@ -1,13 +1,42 @@
-"""What is done to the weights of a network besides learning."""
+"""What is done to the weights of a network: a step of learning, and what stands around it."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
 
 _Network = TypeVar("_Network", bound=nn.Module)
+_LARGEST_GRADIENT_NORM = 5.0
+
+
+def parameter_groups(
+    model: nn.Module, config: TrainConfig, *, has_pretrained_encoder: bool
+) -> list[dict[str, Any]]:
+    """Splits what is trained by learning-rate scale and weight decay, for an optimiser."""
+    encoder_scale = config.encoder_lr_scale if has_pretrained_encoder else 1.0
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
+    for name, parameter in trained:
+        scale = encoder_scale if name.startswith("encoder.") else 1.0
+        decay = config.weight_decay if parameter.ndim > 3 else 0.0
+        groups.setdefault((scale, decay), []).append(parameter)
+    return [
+        {"params": members, "scale": scale, "weight_decay": decay}
+        for (scale, decay), members in groups.items()
+    ]
+
+
+def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Does one step down the gradient of a loss, the gradient's length bounded."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT_NORM)
+    optimizer.step()
 
 
 @torch.no_grad()

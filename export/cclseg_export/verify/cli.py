@@ -12,7 +12,7 @@ import click
 from cclseg.cli.options import STANDARD_OUTPUT, json_option, write_report
 
 if TYPE_CHECKING:
-    from .figures import Difference, Outcome
+    from .figures import Outcome
     from .job import Verification
 
 
@@ -80,6 +80,7 @@ def _print_result(result: Verification) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from .figures import where_it_differs
     from .libraries import REFERENCE
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -96,39 +97,16 @@ def _print_result(result: Verification) -> None:
     console.print(table)
     for name, reason in result.absent.items():
         console.print(Text(f"{name}: {reason}", style="dim"), soft_wrap=True)
+    names = [path.name for path in result.images]
     for outcome in result.comparison.outcomes.values():
         if not outcome.agrees(result.tolerance):
-            console.print(Text(_where(outcome, result)), soft_wrap=True)
+            console.print(Text(where_it_differs(outcome, names)), soft_wrap=True)
 
 
 def _figures(outcome: Outcome) -> tuple[str, ...]:
     worst = outcome.worst
-    layer = "-" if worst is None else _size(worst)
+    layer = "-" if worst is None else worst.size
     error = "-" if outcome.logits_error is None else f"{outcome.logits_error:.1e}"
     shares = (outcome.agreement, outcome.agreement_where_sure)
     same = ("-" if share is None else f"{share:.2%}" for share in shares)
     return outcome.name, str(outcome.layers or "-"), layer, error, *same
-
-
-def _size(found: Difference) -> str:
-    if found.steps is not None:
-        return f"{found.steps:.0f} step" + ("s" if found.steps != 1 else "")
-    return f"{found.relative:.1e}"
-
-
-def _where(outcome: Outcome, result: Verification) -> str:
-    """Says in one line where a variant leaves the reference."""
-    if outcome.problem is not None:
-        return f"{outcome.name} cannot run it: {outcome.problem}"
-    first = outcome.first
-    if first is None:
-        return (
-            f"{outcome.name}: every layer agrees for the same input, the masks do not; small "
-            "differences add up, or arise where the library fuses layers"
-        )
-    size = f"{first.relative:.1e} of the largest value" if first.steps is None else _size(first)
-    return (
-        f"{outcome.name} first differs in node {first.layer} '{first.node}' ({first.op}), tensor "
-        f"'{first.tensor}', image {result.images[first.image].name}: got {first.got:.6g}, expected "
-        f"{first.expected:.6g} at {list(first.place)}, off by {size}"
-    )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from .segments import Layer
@@ -63,6 +65,13 @@ class Difference:
     got: float
     excess: float
 
+    @property
+    def size(self) -> str:
+        """The difference in steps where there are any, else over the largest magnitude."""
+        if self.steps is not None:
+            return f"{self.steps:.0f} step" + ("s" if self.steps != 1 else "")
+        return f"{self.relative:.1e}"
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -105,6 +114,29 @@ class Outcome:
         earlier = self.first is None or difference.layer < self.first.layer
         if difference.excess > 1 and earlier:
             self.first = difference
+
+
+def where_it_differs(outcome: Outcome, images: Sequence[str]) -> str:
+    """Says in one line where a way to run the network leaves the reference.
+
+    Args:
+        outcome: One that does not agree.
+        images: What the images are called.
+    """
+    if outcome.problem is not None:
+        return f"{outcome.name} cannot run it: {outcome.problem}"
+    first = outcome.first
+    if first is None:
+        return (
+            f"{outcome.name}: every layer agrees for the same input, the masks do not; small "
+            "differences add up, or arise where the library fuses layers"
+        )
+    size = f"{first.relative:.1e} of the largest value" if first.steps is None else first.size
+    return (
+        f"{outcome.name} first differs in node {first.layer} '{first.node}' ({first.op}), tensor "
+        f"'{first.tensor}', image {images[first.image]}: got {first.got:.6g}, expected "
+        f"{first.expected:.6g} at {list(first.place)}, off by {size}"
+    )
 
 
 @dataclass(slots=True)

@@ -37,6 +37,11 @@ class Variant:
     name: str
     load: Callable[[onnx.ModelProto], Run]
 
+    @property
+    def backend(self) -> str:
+        """Name of the library, whether with the compiled operator or without."""
+        return self.name.partition(",")[0]
+
 
 def find_variants(*, has_operator: bool) -> tuple[list[Variant], dict[str, str]]:
     """Finds the ways to run a network on this machine, the reference first.

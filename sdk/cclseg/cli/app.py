@@ -30,6 +30,7 @@ RUNTIME_VERBS = ("demo", "predict", "val", "ops", "inspect", "sign", "doctor")
 VERB_ORDER = (
     "demo",
     "predict",
+    "pretrain",
     "train",
     "val",
     "cross-validate",

@@ -85,6 +85,13 @@ class SegmentationNetwork(nn.Module):
         self.coarse_head = nn.Conv2d(decoded_widths[0], config.num_classes, 1)
         self.height_head = nn.Conv2d(finest, 1, 1) if config.height_head else None
 
+    def encoded(self, x: Tensor) -> list[Tensor]:
+        """Returns the encoder's maps at strides 2, 4, 8, 16 and 32."""
+        if self.indices is not None:
+            x = self.indices(x)
+        maps: list[Tensor] = self.encoder(x)
+        return maps
+
     def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Turns the encoder's maps into decoded maps, from coarse to fine.
 
@@ -97,9 +104,7 @@ class SegmentationNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | NetworkOutput:
         """Runs the network; H and W must be multiples of 32."""
-        if self.indices is not None:
-            x = self.indices(x)
-        decoded = self.decode(self.encoder(x))
+        decoded = self.decode(self.encoded(x))
         logits: Tensor = self.head(decoded[-1])
         if not self.training:
             return logits
