@@ -89,7 +89,10 @@ def _names(
     multiple=True,
     help="Checkpoint whose soft labels are learnt; given several times, the mean of theirs.",
 )
-def train(data: Path, run: Path, **options: Any) -> None:
+@click.option(
+    "--find-lr", is_flag=True, help="Try growing learning rates instead, and suggest one for --lr."
+)
+def train(data: Path, run: Path, *, find_lr: bool, **options: Any) -> None:
     """Train a network on the dataset folder DATA.
 
     The folder holds images/, masks/, classes.json and splits.json. Training uses the split
@@ -99,14 +102,25 @@ def train(data: Path, run: Path, **options: Any) -> None:
     """
     from cclseg.dataset import open_dataset
 
+    from .distributed import join_ranks
+    from .lr_range import find_learning_rate
     from .progress import TrainingDisplay
     from .train import train as run_training
 
     model_config, config, files = asked_for(**options)
-    with TrainingDisplay() as display:
+    ranks = join_ranks()
+    if find_lr:
+        found = find_learning_rate(open_dataset(data), model_config, config, run, **files)
+        if ranks.is_first:
+            click.echo(f"the loss has fallen at a rate of {found.edge:.2g}: {run / 'lr_range.png'}")
+            click.echo(f"next: the same command with --lr {found.suggested:g} for --find-lr")
+        return
+    with TrainingDisplay(is_shown=ranks.is_first) as display:
         result = run_training(
             open_dataset(data), model_config, config, run, **files, progress=display
         )
+    if not ranks.is_first:
+        return
     miou = result.report["miou"]
     click.echo(f"best validation mIoU {miou:.3f} at step {result.step}: {result.best}")
     click.echo(f"next: cclseg val {result.best} {data} --split test")

@@ -116,6 +116,7 @@ class CropSampler:
         config: Crop size, seed and augmentation.
         unlabelled: Images without masks, of the same bands and type.
         stride: Output stride of the network, at which superpixels are cut.
+        share: Which of a step's crops are made: all, or those of one process of several.
 
     Raises:
         InputError: Virtual crops were asked for, but the data are of another kind.
@@ -130,9 +131,10 @@ class CropSampler:
         config: TrainConfig,
         unlabelled: Sequence[NDArray[Any]] = (),
         stride: int = 4,
+        share: slice = slice(None),
     ) -> None:
         self.config = config
-        self._stride = stride
+        self._stride, self._share = stride, share
         self.normalisation = Normalisation.of([sample.image for sample in samples])
         self._ignore_index = ignore_index
         self._has_heights = any(sample.heights is not None for sample in samples)
@@ -224,10 +226,11 @@ class CropSampler:
     def batch(self, step: int) -> Batch:
         """Makes the crops of one step."""
         config = self.config
-        crops = [self._drawn(step, index) for index in range(config.batch_size)]
+        labelled = config.batch_size
+        crops = [self._drawn(step, index) for index in range(labelled)[self._share]]
         plain = []
         if self._unlabelled:
-            for index in range(config.batch_size, config.batch_size + config.unlabelled_crops):
+            for index in range(labelled, labelled + config.unlabelled_crops)[self._share]:
                 original, crop = self._drawn_unlabelled(step, index)
                 plain.append(self.normalisation.network_input(original))
                 crops.append(crop)

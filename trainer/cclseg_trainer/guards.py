@@ -50,13 +50,16 @@ def check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, pa
         )
 
 
-def check_finite(loss: Tensor, step: int, folder: Path, **batch: Tensor) -> float:
+def check_finite(
+    loss: Tensor, step: int, folder: Path, *, is_saved: bool = True, **batch: Tensor
+) -> float:
     """Returns the loss as a number.
 
     Args:
         loss: Scalar.
         step: Of the run.
         folder: Of the run; gets the batch where the loss is not finite.
+        is_saved: False where another process saves the batch.
         **batch: What the step learnt from, by name.
 
     Raises:
@@ -66,8 +69,9 @@ def check_finite(loss: Tensor, step: int, folder: Path, **batch: Tensor) -> floa
     if math.isfinite(value):
         return value
     path = folder / "bad_batch.pt"
-    with replacing(path) as temporary:
-        torch.save({name: tensor.cpu() for name, tensor in batch.items()}, temporary)
+    if is_saved:
+        with replacing(path) as temporary:
+            torch.save({name: tensor.cpu() for name, tensor in batch.items()}, temporary)
     raise TrainingError(
         f"the loss is {value} at step {step}; the batch is saved as {path}; "
         "lower lr or look at these images"

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 class TrainingDisplay:
-    """Draws a run on the terminal; without one, prints a line per validation only."""
+    """Draws a run on the terminal; without one, prints a line per validation only.
 
-    def __init__(self) -> None:
+    Args:
+        is_shown: False for all but one of several processes.
+    """
+
+    def __init__(self, *, is_shown: bool = True) -> None:
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("training"),
@@ -33,7 +37,7 @@ class TrainingDisplay:
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (is_shown and self._console.is_terminal),
         )
         self._task: TaskID | None = None
 

@@ -25,9 +25,21 @@ if TYPE_CHECKING:
 
 
 def open_sampler(
-    dataset: DatasetFolder, config: TrainConfig, *, stride: int, with_heights: bool
+    dataset: DatasetFolder,
+    config: TrainConfig,
+    *,
+    stride: int,
+    with_heights: bool,
+    share: slice = slice(None),
 ) -> CropSampler:
     """Reads the images to learn from.
+
+    Args:
+        dataset: The data.
+        config: The recipe.
+        stride: Output stride of the network.
+        with_heights: Whether the network learns heights.
+        share: Which crops of a step are those of this process.
 
     Raises:
         InputError: They are of a type that the runtime could not segment in the end, or heights
@@ -57,6 +69,7 @@ def open_sampler(
         config=config,
         unlabelled=unlabelled,
         stride=stride,
+        share=share,
     )
 
 

@@ -29,6 +29,7 @@ from cclseg.segmenter import Segmenter
 from .backend import TorchBackend
 from .checkpoint import Checkpoint, load_checkpoint
 from .curves import plot_curves
+from .distributed import join_ranks, naming_lost_processes
 from .guards import TrainingError, advice_where_memory_ends, check_finite, check_same_run
 from .losses import SegmentationLoss, class_weights
 from .models import QuantizedNetwork, config_to_dict
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from .config import TrainConfig
     from .data import Batch, CropSampler
+    from .distributed import Ranks
     from .models import ModelConfig
 
 __all__ = ["SILENCE", "Progress", "TrainResult", "TrainingError", "train", "validate"]
@@ -100,6 +102,7 @@ class TrainResult:
     report: dict[str, Any]
 
 
+@naming_lost_processes()
 def train(
     dataset: DatasetFolder,
     model_config: ModelConfig,
@@ -130,9 +133,56 @@ def train(
             configuration, or a teacher knows other classes or bands.
         TrainingError: The loss is not finite, and the batch is saved in the run's folder; or
             memory ran out.
+        LostProcessError: One of several processes has ended.
     """
+    ranks = join_ranks()
+    run = open_run(dataset, model_config, config, ranks, start=start, teachers=teachers)
+    log = RunLog(folder)
+    last = folder / "last.pt"
+    run.resume(last)
+    if ranks.is_first:
+        make_folder(folder)
+        log.start(run.step)
+        write_json(folder / "config.json", run.description())
+
+    if config.quantize and run.step == 0:
+        run.calibrate()
+        run.validate(dataset, log, progress)  # what rounding costs without training
+    clock = StepClock()
+    for batch in run.sampler.batches(run.step):
+        if run.step >= run.steps:
+            break
+        with advice_where_memory_ends(run.step, config):
+            loss = run.train_step(batch, folder)
+        if config.max_minutes and clock.is_ready(run.step):
+            run.steps = ranks.told_by_first(lambda: affordable_steps(config, clock))
+        if not ranks.is_first:
+            continue  # and wait, within the next step, until the first process has validated
+        log.write("loss", run.step, loss)
+        log.write("lr", run.step, run.rate)
+        progress.on_step(run.step, run.steps, loss)
+        if run.step % config.val_every == 0 or run.step == run.steps:
+            report = run.validate(dataset, log, progress)
+            run.checkpoint(report, with_resume=True).save(last)
+            plot_curves(folder / "metrics.csv", folder / "curves.png")
+        elif run.step % _SAVE_EVERY == 0:
+            run.checkpoint({}, with_resume=True).save(last)
+            log.save()
+    return ranks.told_by_first(lambda: _finished(run, dataset, log))
+
+
+def open_run(
+    dataset: DatasetFolder,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    ranks: Ranks,
+    *,
+    start: Path | None,
+    teachers: Sequence[Path],
+) -> Run:
+    """Reads and checks everything before anything is written."""
+    ranks.check(config)
     _check_learns_labels(config)
-    # Everything is read and checked before anything is written.
     learnt_from = ("train", UNLABELLED) if config.unlabelled_crops else ("train",)
     bands = dataset.check((*learnt_from, "val"))
     sampler = open_sampler(
@@ -140,6 +190,7 @@ def train(
         config,
         stride=model_config.output_stride,
         with_heights=model_config.height_head and not config.quantize,
+        share=ranks.share,
     )
     model_config = fitted(
         dataclasses.replace(model_config, num_classes=len(dataset.class_names)),
@@ -154,42 +205,17 @@ def train(
     taught_by = load_teachers(teachers, spec)
     if config.quantize and origin and not taught_by:
         taught_by = [origin]
-    run = _Run(model_config, config, spec, sampler, origin=origin, taught_by=taught_by)
-    log = RunLog(folder)
-    last = folder / "last.pt"
-    if last.exists():
-        run.resume(load_checkpoint(last), last)
-    make_folder(folder)
-    log.start(run.step)
-    description = {"model": config_to_dict(model_config), "train": dataclasses.asdict(config)}
-    write_json(folder / "config.json", description)
+    return Run(model_config, config, spec, sampler, origin=origin, taught_by=taught_by, ranks=ranks)
 
-    if config.quantize and run.step == 0:
-        run.calibrate()
-        run.validate(dataset, log, progress)  # what rounding costs without training
-    clock = StepClock()
-    for batch in sampler.batches(run.step):
-        if run.step >= run.steps:
-            break
-        with advice_where_memory_ends(run.step, config):
-            loss = run.train_step(batch, folder)
-        log.write("loss", run.step, loss)
-        log.write("lr", run.step, run.rate)
-        progress.on_step(run.step, run.steps, loss)
-        if config.max_minutes and clock.is_ready(run.step):
-            run.steps = affordable_steps(config, clock)
-        if run.step % config.val_every == 0 or run.step == run.steps:
-            report = run.validate(dataset, log, progress)
-            run.checkpoint(report, with_resume=True).save(last)
-            plot_curves(folder / "metrics.csv", folder / "curves.png")
-        elif run.step % _SAVE_EVERY == 0:
-            run.checkpoint({}, with_resume=True).save(last)
-            log.save()
+
+def _finished(run: Run, dataset: DatasetFolder, log: RunLog) -> TrainResult:
+    """Gives the best weights what is chosen on "val" when training ends."""
     log.close()
-    best = run.choose_prior(load_checkpoint(folder / "best.pt"), dataset)
+    path = log.folder / "best.pt"
+    best = run.choose_prior(load_checkpoint(path), dataset)
     best = run.choose_temperature(best, dataset)
-    best.save(folder / "best.pt")
-    return TrainResult(folder / "best.pt", best.step, best.metrics)
+    best.save(path)
+    return TrainResult(path, best.step, best.metrics)
 
 
 def _check_learns_labels(config: TrainConfig) -> None:
@@ -200,13 +226,14 @@ def _check_learns_labels(config: TrainConfig) -> None:
         )
 
 
-class _Run:
+class Run:
     """The moving parts of a run: weights, their average, the optimiser, and where they stand.
 
     Attributes:
         step: Optimiser steps done.
         steps: Steps planned.
         rate: Learning rate of the latest step.
+        sampler: Makes the crops.
     """
 
     def __init__(
@@ -218,12 +245,13 @@ class _Run:
         *,
         origin: Checkpoint | None,
         taught_by: Sequence[Checkpoint],
+        ranks: Ranks,
     ) -> None:
         self.step, self.steps, self.rate = 0, config.steps, 0.0
         self._best_score = -math.inf
         self._model_config, self._config, self._spec = model_config, config, spec
-        self._sampler = sampler
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.sampler, self._ranks = sampler, ranks
+        self._device = ranks.device
         torch.manual_seed(config.seed)
         self._model = to_device(initial_network(model_config, config, origin), self._device)
         self._encoder = pretrained_encoder(self._model, config)
@@ -239,13 +267,17 @@ class _Run:
             ignore_index=spec.ignore_index,
             config=config.loss,
         )
+        self._objective = ranks.objective(self._model, self._loss)
         self._optimizer = torch.optim.AdamW(
             parameter_groups(self._model, config, has_pretrained_encoder=self._encoder is not None)
         )
         self._teachers = Teachers(taught_by, output_stride=spec.output_stride, device=self._device)
 
-    def resume(self, last: Checkpoint, path: Path) -> None:
-        """Goes back to where an earlier start of the same run stopped."""
+    def resume(self, path: Path) -> None:
+        """Goes back to where an earlier start of the same run stopped, if there was one."""
+        last = self._ranks.told_by_first(lambda: load_checkpoint(path) if path.exists() else None)
+        if last is None:
+            return
         check_same_run(last, self._model_config, self._config, path)
         self.step, self.steps = last.step, last.resume["steps"]
         self._best_score = last.resume["best_score"]
@@ -255,20 +287,32 @@ class _Run:
         self._loss.balance.resume(last.resume["balance"])
         logger.info("resuming %s at step %d of %d", path, self.step, self.steps)
 
+    def description(self) -> dict[str, Any]:
+        """Returns the whole configuration of the run."""
+        model = config_to_dict(self._model_config)
+        return {"model": model, "train": dataclasses.asdict(self._config)}
+
     def calibrate(self) -> None:
         """Lets a network that rounds see what it will meet, before a step is done."""
         assert isinstance(self._model, QuantizedNetwork)
         for step in range(_CALIBRATION_BATCHES):
-            self._model.calibrate(self._sampler.batch(step).images.to(self._device))
+            self._model.calibrate(self.sampler.batch(step).images.to(self._device))
         self._average.load_state_dict(self._model.state_dict())
 
     def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
+        loss = self.loss_of(batch)
+        learnt = {"images": batch.images.to(self._device), "masks": batch.masks.to(self._device)}
+        if not math.isfinite(loss.item()):  # of the joint batch, in all processes alike
+            learnt = self._ranks.joint(learnt)
+        value = check_finite(loss, self.step, folder, is_saved=self._ranks.is_first, **learnt)
+        self.descend(loss, learning_rate(self.step, self.steps, self._config))
+        return value
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """Returns the loss of the network in training mode, a scalar with gradients."""
         config = self._config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
-        self.rate = learning_rate(self.step, self.steps, config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate * group["scale"]
         self._model.train()
         if self._encoder:
             is_early = self.step < config.freeze_norm_share * self.steps
@@ -283,16 +327,20 @@ class _Run:
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = self._teachers.logits(images)
-            output = self._model(images)
-        loss = self._loss(
-            output, masks, teacher_logits, images=images, segments=segments, heights=heights
+        loss: Tensor = self._objective(
+            images, masks, teacher_logits, images=images, segments=segments, heights=heights
         )
-        value = check_finite(loss, self.step, folder, images=images, masks=masks)
+        return loss
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """Does one optimiser step down the gradient of a loss, at a learning rate."""
+        self.rate = rate
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
         descend(loss, self._model, self._optimizer)
-        decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self._config.ema_decay, (1 + self.step) / (10 + self.step))
         update_average(self._average, self._model, decay=decay)
         self.step += 1
-        return value
 
     @torch.no_grad()
     def _labels(self, batch: Batch) -> Tensor:
@@ -333,7 +381,7 @@ class _Run:
         """
         distances = []
         for step in range(self._config.steps, self._config.steps + _CALIBRATION_BATCHES):
-            images = self._sampler.batch(step).images.to(self._device)
+            images = self.sampler.batch(step).images.to(self._device)
             taught = self._teachers.logits(images)
             assert taught is not None
             distances.append(F.mse_loss(self._average(images), taught).item())

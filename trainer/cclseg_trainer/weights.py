@@ -60,6 +60,6 @@ def to_device(model: _Network, device: torch.device) -> _Network:
 def freeze_norms(module: nn.Module, *, only_of_frozen_weights: bool) -> None:
     """Lets batch norms use their running statistics, all or those that are not trained."""
     for child in module.modules():
-        is_norm = isinstance(child, nn.BatchNorm2d)
+        is_norm = isinstance(child, (nn.BatchNorm2d, nn.SyncBatchNorm))
         if is_norm and not (only_of_frozen_weights and child.weight.requires_grad):
             child.eval()

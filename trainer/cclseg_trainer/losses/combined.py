@@ -40,6 +40,11 @@ class SegmentationLoss:
         self._config = config
         self.balance = DynamicBalance()
 
+    @property
+    def ignores_heads(self) -> bool:
+        """Whether a head beside that of the logits may get no gradient."""
+        return not (self._config.edge and self._config.coarse and self._config.height)
+
     def __call__(
         self,
         output: NetworkOutput,
