@@ -18,7 +18,7 @@ from cclseg.dataset import UNLABELLED, open_dataset
 from cclseg.errors import InputError
 from cclseg_trainer.checkpoint import load_checkpoint
 from cclseg_trainer.config import QUANTIZED_RECIPE, TrainConfig
-from cclseg_trainer.distributed import Ranks, join_ranks
+from cclseg_trainer.distributed import Ranks, join_ranks, refuse_several
 from cclseg_trainer.start import initial_network
 from cclseg_trainer.train import train
 
@@ -135,6 +135,14 @@ def test_gradients_and_statistics_are_those_of_the_joint_batch(together):
 def test_what_processes_cannot_share_is_refused(config, problem):
     with pytest.raises(InputError, match=problem):
         Ranks(torch.device("cpu"), own=1, count=4).check(config)
+
+
+def test_what_takes_one_process_says_so_under_torchrun(monkeypatch):
+    refuse_several("pretraining")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="pretraining was started in 2 processes and takes one"):
+        refuse_several("pretraining")
 
 
 def test_without_torchrun_there_is_one_process_that_does_all():

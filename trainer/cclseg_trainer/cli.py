@@ -193,9 +193,11 @@ def pretrain(
     what is there. Started again, a run resumes.
     """
     from .config import PRETRAINING_RECIPE
+    from .distributed import refuse_several
     from .pretrain import pretrain as run_pretraining
     from .progress import PretrainingDisplay
 
+    refuse_several("pretraining")
     shape = {name: options.pop(name) for name in SWITCHES}
     shape |= {"band_names": band_names, "indices": indices}
     model_config = _network(variant, shape, None, origin=None)

@@ -52,20 +52,15 @@ def cross_validate(
     the rest resumes. The options are those of train, for each fold (--max-minutes too).
     """
     from cclseg.dataset import open_dataset
-    from cclseg.errors import InputError
     from cclseg.files import write_bytes, write_json
 
     from .cross_validation import cross_validate as run_all
     from .cross_validation_page import cross_validation_page
-    from .distributed import join_ranks
+    from .distributed import refuse_several
     from .folds import find_groups, plan_folds
     from .progress import TrainingDisplay
 
-    if (count := join_ranks().count) > 1:
-        raise InputError(
-            f"cross-validation was started in {count} processes and takes one; start it without "
-            "torchrun"
-        )
+    refuse_several("cross-validation")
     model_config, config, files = asked_for(**options)
     dataset = open_dataset(data)
     folds = plan_folds(dataset, find_groups(dataset, groups))

@@ -185,6 +185,19 @@ class Objective(nn.Module):
         return self._loss(output, *targets, **maps)
 
 
+def refuse_several(what: str) -> None:
+    """Refuses a kind of run that one process does alone.
+
+    Raises:
+        InputError: ``torchrun`` started more than one.
+    """
+    count = int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+    if count > 1:
+        raise InputError(
+            f"{what} was started in {count} processes and takes one; start it without torchrun"
+        )
+
+
 def join_ranks() -> Ranks:
     """Finds the other processes where ``torchrun`` started this one; else there is one.
 
