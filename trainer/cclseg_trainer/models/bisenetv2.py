@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model_config import Encoder, ModelConfig
-from .blocks import conv_bn, resized
+from .blocks import conv_bn, conv_of_means, resized
 from .network import SegmentationNetwork
 
 
@@ -95,7 +95,7 @@ class ContextEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mean = conv_bn(channels, channels, act="relu")
+        self.mean = conv_of_means(channels, channels, act="relu")
         self.join = conv_bn(channels, channels, kernel=3, act="relu")
 
     def forward(self, x: Tensor) -> Tensor:

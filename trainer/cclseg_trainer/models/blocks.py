@@ -56,6 +56,15 @@ def resized(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear")
 
 
+def conv_of_means(in_channels: int, out_channels: int, *, act: Activation) -> nn.Sequential:
+    """Makes a pointwise convolution with bias and an activation, for the mean over a whole map.
+
+    Without a batch norm: each image gives one value per channel, so that in a small batch the norm
+    would tell the images of the batch apart and little else, and nothing of it would hold later.
+    """
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), activation(act))
+
+
 class MultiScaleDepthwise(nn.Module):
     """Parallel depthwise convolutions of several sizes, each normalised, and an identity branch.
 

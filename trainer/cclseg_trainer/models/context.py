@@ -18,7 +18,7 @@ from .attention import (
     ExpectationMaximisation,
     InterlacedAttention,
 )
-from .blocks import ScaledResidual, conv_bn
+from .blocks import ScaledResidual, conv_bn, conv_of_means
 
 if TYPE_CHECKING:
     from ..model_config import Activation, Context
@@ -69,7 +69,12 @@ class PyramidPooling(nn.Module):
         super().__init__()
         inner = channels // len(self.BINS)
         joined = channels + inner * len(self.BINS)
-        self.levels = nn.ModuleList(conv_bn(channels, inner, act=act) for _ in self.BINS)
+        self.levels = nn.ModuleList(
+            conv_of_means(channels, inner, act=act)
+            if bins == 1
+            else conv_bn(channels, inner, act=act)
+            for bins in self.BINS
+        )
         self.project = conv_bn(joined, out_channels or channels, kernel=kernel, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ class AtrousPyramid(nn.Module):
         out_channels = out_channels or channels
         inner = out_channels // 4
         self.same = conv_bn(channels, inner, act=act)
-        self.mean = conv_bn(channels, inner, act=act)
+        self.mean = conv_of_means(channels, inner, act=act)
         self.atrous = nn.ModuleList(
             nn.Sequential(
                 conv_bn(channels, channels, kernel=3, dilation=rate, groups=channels),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model_config import Encoder, ModelConfig
-from .blocks import conv_bn, resized
+from .blocks import conv_bn, conv_of_means, resized
 from .network import SegmentationNetwork
 from .resnet import BasicBlock, Bottleneck
 
@@ -76,7 +76,7 @@ class ParallelPyramid(nn.Module):
         self.pooled = nn.ModuleList(
             nn.Sequential(pool, conv_bn(in_channels, inner_channels, act="relu")) for pool in pools
         )
-        self.mean = conv_bn(in_channels, inner_channels, act="relu")
+        self.mean = conv_of_means(in_channels, inner_channels, act="relu")
         all_scales = scales * inner_channels
         self.process = conv_bn(all_scales, all_scales, kernel=3, groups=scales, act="relu")
         self.compress = conv_bn(all_scales + inner_channels, out_channels)
