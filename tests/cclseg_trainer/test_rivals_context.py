@@ -119,8 +119,9 @@ def test_int8_files_and_training_with_their_rounding_agree(variant):
         for seen in network.ranges.values()
     ]
     # Training counts a map twice where it is padded by nothing; the exporter drops the padding.
-    found, expected = np.unique(found, axis=0), np.unique(expected, axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    close = np.isclose(np.array(found)[:, None], np.array(expected), rtol=1e-4, atol=1e-6).all(2)
+    assert close.any(axis=0).all()
+    assert close.any(axis=1).all()
 
     integers, floats = (
         onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
