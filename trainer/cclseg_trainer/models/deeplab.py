@@ -23,7 +23,9 @@ class DeepLabConfig(ModelConfig):
 
     Attributes:
         encoder_stride: Of the encoder's deepest map, 8, 16 or 32.
-        rates: Dilations of the pyramid; the paper's for stride 16.
+        rates: Dilations of the pyramid: half of the paper's for stride 16, because crops have half
+            the size of the paper's 513 pixels. Taps that lie outside of every crop never learn,
+            and on whole tiles they speak up.
         width: Channels behind the pyramid and of the decoder.
         skip_width: Channels that the shallow map is reduced to.
     """
@@ -31,7 +33,7 @@ class DeepLabConfig(ModelConfig):
     output_stride: ClassVar[int] = 4
     encoder: Encoder = "lite0"
     encoder_stride: int = 16
-    rates: tuple[int, ...] = (6, 12, 18)
+    rates: tuple[int, ...] = (3, 6, 9)
     width: int = 256
     skip_width: int = 48
 
