@@ -90,7 +90,9 @@ class PyramidPooling(nn.Module):
 class AtrousPyramid(nn.Module):
     """Parallel dilated convolutions and a global mean (ASPP, arXiv:1802.02611, separable form).
 
-    The paper's rates 6, 12, 18 belong to stride 16; here they are those of the same reach.
+    The paper's rates 6, 12, 18 belong to stride 16 and crops of 513 pixels; for stride 32 and
+    crops of half that size they are a quarter. Taps that lie outside of every crop never learn,
+    and on whole tiles they speak up.
 
     Args:
         channels: C.
@@ -103,7 +105,7 @@ class AtrousPyramid(nn.Module):
         self,
         channels: int,
         act: Activation,
-        rates: tuple[int, ...] = (3, 6, 9),
+        rates: tuple[int, ...] = (2, 3, 5),
         out_channels: int | None = None,
     ) -> None:
         super().__init__()
