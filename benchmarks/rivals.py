@@ -96,8 +96,9 @@ def _converged(trial: dict[str, Any]) -> dict[str, float]:
 
 def _table(entries: dict[str, Any]) -> Iterator[str]:
     columns = [
-        "network", "encoder", "seeds", "mIoU fp32", "± between seeds", "mIoU INT8", "parameters, M",
-        "GMAC", *(f"INT8 {name}, ms" for name in BACKENDS), "front", "95 % after, steps (s)",
+        "network", "encoder", "seeds", "mIoU val", "test", "± between seeds", "test INT8",
+        "parameters, M", "GMAC", *(f"INT8 {name}, ms" for name in BACKENDS), "front",
+        "95 % after, steps (s)",
     ]  # fmt: skip
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
@@ -110,6 +111,7 @@ def _table(entries: dict[str, Any]) -> Iterator[str]:
             name,
             entry["encoder"],
             str(len(scores)),
+            f"{np.mean([trial['val']['miou'] for trial in entry['trials']]):.3f}",
             f"{np.mean(scores):.3f}",
             f"{np.std(scores, ddof=1):.3f}" if len(scores) > 1 else "",
             f"{_accuracy(entry):.3f}",
