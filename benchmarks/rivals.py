@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
 from _campaign import (
     Candidate,
@@ -87,9 +88,14 @@ def _accuracy(entry: dict[str, Any]) -> float:
     return float(np.mean([t["test"]["miou"] for t in entry["trials"]]) - loss)
 
 
-def _converged(trial: dict[str, Any]) -> dict[str, float]:
-    """Returns the first validation with most of the accuracy of the last one."""
+def _converged(trial: dict[str, Any]) -> dict[str, float] | None:
+    """Returns the first validation with most of the accuracy of the last one.
+
+    None where the run was resumed behind its last step, so that nobody saw it learn.
+    """
     curve = trial["curve"]
+    if not curve:
+        return None
     enough = _CONVERGED * (curve[-1]["miou"] or 0)
     return next(point for point in curve if (point["miou"] or 0) >= enough)
 
@@ -106,7 +112,7 @@ def _table(entries: dict[str, Any]) -> Iterator[str]:
     for name in sorted(entries, key=lambda n: -_accuracy(entries[n])):
         entry = entries[name]
         scores = [trial["test"]["miou"] for trial in entry["trials"]]
-        reached = [_converged(trial) for trial in entry["trials"]]
+        reached = [point for trial in entry["trials"] if (point := _converged(trial))]
         words = [
             name,
             entry["encoder"],
@@ -120,7 +126,9 @@ def _table(entries: dict[str, Any]) -> Iterator[str]:
             *(f"{median_ms(entry, backend):.1f}" for backend in BACKENDS),
             "yes" if name in front else "",
             f"{np.mean([r['step'] for r in reached]):.0f} "
-            f"({np.mean([r['trained_s'] for r in reached]):.0f})",
+            f"({np.mean([r['trained_s'] for r in reached]):.0f})"
+            if reached
+            else "–",
         ]
         yield f"| {' | '.join(words)} |"
 
@@ -159,6 +167,9 @@ def _plot(entries: dict[str, Any]) -> matplotlib.figure.Figure:
         xlabel="latency of a 512 x 512 tile in INT8, ms (the faster of ONNX Runtime and OpenVINO)",
         ylabel="mIoU on test, INT8",
     )
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.set_title("filled: ImageNet encoder; open: random start; line: Pareto front", fontsize=9)
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
