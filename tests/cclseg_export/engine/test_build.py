@@ -24,13 +24,13 @@ from cclseg.built_engines import was_built_here
 from cclseg.cuda_devices import CudaDevice
 from cclseg.engine_record import read_record
 from cclseg.files import file_sha256
-from cclseg.models import find_model
 from cclseg.onnx_file import read_onnx, spec_of
 from cclseg_export.engine.build import with_less_memory
 from cclseg_export.engine.job import Job
 
 pytestmark = needs_rtx
 
+CHECKPOINTS = Path(__file__).parents[3] / "benchmarks" / "checkpoints"
 IMAGE = {"images": [1, 3, 32, 32]}
 
 
@@ -79,21 +79,35 @@ def test_the_report_says_what_was_built(program, network):
     assert report["build_s"] > 0
 
 
-def test_the_bundled_model_in_floating_point_is_built(program):
-    report = program.report("ccl-nano", "-o", str(program.folder / "m.engine"))
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    """CCL-nano in floating point, from the checkpoint of the bundled model."""
+    pytest.importorskip("torch")
+    from cclseg_export.origin import load_origin
+    from cclseg_export.to_onnx import attach_spec, save_model
+
+    origin = load_origin(CHECKPOINTS / "ccl-nano.pt")
+    model = origin.to_fp32(keep_operator=False)
+    attach_spec(model, origin.spec)
+    path = tmp_path_factory.mktemp("nano") / "ccl-nano.onnx"
+    save_model(model, path)
+    return path
+
+
+def test_the_smaller_network_is_built_in_floating_point(program, nano):
+    report = program.report(nano, "-o", str(program.folder / "m.engine"))
     assert (report["precision"], report["source"]) == ("fp32", "ccl-nano.onnx")
 
 
-def test_a_bundled_model_in_int8_is_built_from_its_form_for_this_library(program):
+def test_it_is_built_in_int8_from_its_form_for_this_library(program, nano):
     emit = pytest.importorskip("cclseg_export.emit")
     from cclseg_export.calibrate import calibrate
     from cclseg_export.to_onnx import attach_spec
 
-    source = find_model("ccl-nano")
-    spec = spec_of(source, read_onnx(source))
+    spec = spec_of(nano, read_onnx(nano))
     images = [colour_patches(spec.input_hw, seed=seed)[..., ::-1] for seed in range(2)]
     tiles = [np.moveaxis((i - 127) / 128, 2, 0)[None].astype(np.float32) for i in images]
-    model = onnx.load(source)
+    model = onnx.load(nano)
     ranges = calibrate(model, tiles, spec=spec)
     quantized = emit.emit(model, ranges, target="tensorrt-rtx")
     attach_spec(quantized, dataclasses.replace(spec, precision="int8"))
@@ -214,8 +228,8 @@ def test_all_unknown_operators_are_named_before_the_build(program):
     assert f"has no operator for these of {model}: Nonsense, DeformConv." in message
 
 
-def test_too_little_workspace_says_to_allow_more(program):
-    message = refusal(program, "ccl-nano", "--workspace", "1KiB")
+def test_too_little_workspace_says_to_allow_more(program, nano):
+    message = refusal(program, nano, "--workspace", "1KiB")
     assert "no kernel for" in message
     assert "Allow more than 0.000976562 MiB with --workspace" in message
 
@@ -233,7 +247,7 @@ def test_options_that_the_library_does_not_have_are_refused(program, network, wo
     assert "TensorRT" in refusal(program, network, *words)
 
 
-def test_a_full_disk_leaves_nothing_behind(program):
+def test_a_full_disk_leaves_nothing_behind(program, nano):
     """A limit on the size of files: the build works, and writing the engine does not."""
 
     def limit():
@@ -241,7 +255,7 @@ def test_a_full_disk_leaves_nothing_behind(program):
 
     folder = program.folder / "out"
     folder.mkdir()
-    code, _, err = program.run("ccl-nano", "-o", folder / "m.engine", preexec_fn=limit)
+    code, _, err = program.run(nano, "-o", folder / "m.engine", preexec_fn=limit)
     assert code == 1
     assert "the engine cannot be written: File too large; free space" in err
     assert list(folder.iterdir()) == []
@@ -265,13 +279,13 @@ def wait_for_no_worker(program):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program, number):
+def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program, nano, number):
     folder = program.folder / "out"
     folder.mkdir()
     times = program.folder / "kernels.timing"
     times.write_bytes(b"times of many hours")
     engine = folder / "m.engine"
-    with program.start("ccl-nano", "-o", engine, "--timing-cache", times) as process:
+    with program.start(nano, "-o", engine, "--timing-cache", times) as process:
         wait_for_worker(program, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -284,21 +298,21 @@ def test_an_interrupt_leaves_nothing_behind_and_the_times_as_they_were(program, 
     wait_for_no_worker(program)
 
 
-def test_the_builder_ends_with_a_program_that_is_killed(program):
+def test_the_builder_ends_with_a_program_that_is_killed(program, nano):
     folder = program.folder / "out"
     folder.mkdir()
-    with program.start("ccl-nano", "-o", folder / "m.engine") as process:
+    with program.start(nano, "-o", folder / "m.engine") as process:
         wait_for_worker(program, process)
         process.kill()
     wait_for_no_worker(program)
     assert list(folder.iterdir()) == []
 
 
-def test_an_interrupted_build_keeps_the_engine_that_was_there(program, network):
+def test_an_interrupted_build_keeps_the_engine_that_was_there(program, network, nano):
     engine = program.folder / "m.engine"
     assert program.run(network, "-o", engine)[0] == 0
     before = engine.read_bytes()
-    with program.start("ccl-nano", "-o", engine) as process:
+    with program.start(nano, "-o", engine) as process:
         wait_for_worker(program, process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
@@ -317,10 +331,10 @@ def test_measured_times_are_written_after_a_whole_build(program, network):
     assert len(times.read_bytes()) > 100
 
 
-def test_a_build_that_is_killed_for_memory_is_tried_again_with_less(program):
+def test_a_build_that_is_killed_for_memory_is_tried_again_with_less(program, nano):
     """Killed as the kernel does it when a small device runs out of memory."""
     engine = program.folder / "m.engine"
-    with program.start("ccl-nano", "-o", engine, "--json", "-", "--workspace", "2GiB") as process:
+    with program.start(nano, "-o", engine, "--json", "-", "--workspace", "2GiB") as process:
         os.kill(wait_for_worker(program, process), signal.SIGKILL)
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
