@@ -25,8 +25,7 @@ from cclseg.dataset import open_dataset
 from cclseg.errors import InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import write_json
-from cclseg_export.calibrate import calibrate
-from cclseg_export.int8 import Int8Writer
+from cclseg_export.int8 import calibrated_writer
 from cclseg_export.material import checked_material
 from cclseg_export.options import ExportOptions
 from cclseg_export.origin import load_origin
@@ -125,7 +124,8 @@ def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
 
     Returns:
         Figures, also in ``figures.json`` of the trial's folder: "network", "recipe", "parameters",
-        "macs" (of a 512 x 512 image), "curve", and the reports "val" and "test".
+        "macs" (of a 512 x 512 image), the reports "val" and "test", and "curve": step, seconds
+        and mIoU of each validation, empty where the run was interrupted, whose time is unknown.
     """
     torch.set_num_threads(1)
     folder = trial.folder(campaign)
@@ -139,6 +139,7 @@ def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
             )
         return figures
     dataset = open_dataset(data)
+    was_interrupted = (folder / "last.pt").exists()
     stopwatch = _Stopwatch()
     result = train(dataset, trial.candidate.network, recipe, folder, progress=stopwatch)
     checkpoint = load_checkpoint(result.best)
@@ -149,7 +150,7 @@ def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "parameters": cost.deployed_parameters,
         "macs": cost.macs,
-        "curve": stopwatch.curve,
+        "curve": [] if was_interrupted else stopwatch.curve,
         "val": result.report,
         "test": validate(network, checkpoint.spec, dataset, "test"),
     }
@@ -158,7 +159,7 @@ def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
 
 
 def quantized(folder: Path, data: Path, *, threads: int) -> dict[str, Any]:
-    """Writes ``fp32.onnx`` and ``int8.onnx`` of a trial; measures the latter on test.
+    """Writes ``int8.onnx`` of a trial and measures it on test.
 
     All layers that can be are in INT8, whatever it costs: nothing is searched for and nothing is
     rejected, so that networks are compared on equal ground.
@@ -173,14 +174,7 @@ def quantized(folder: Path, data: Path, *, threads: int) -> dict[str, Any]:
     origin = load_origin(folder / "best.pt")
     options = ExportOptions(int8=True, calibration=data, threads=threads)
     material = checked_material(origin.spec, options)
-    assert material.calibration is not None, "INT8 always comes with images"
-    tiles = material.calibration.tiles
-    fp32 = origin.to_fp32(keep_operator=False)
-    ranges = calibrate(
-        fp32, tiles, spec=origin.spec, method=options.method, percentile=options.percentile
-    )
-    writer = Int8Writer(fp32, origin.spec, ranges, tiles, correction=material.unseen)
-    save_model(fp32, folder / "fp32.onnx")
+    writer = calibrated_writer(origin.to_fp32(keep_operator=False), origin.spec, material, options)
     save_model(writer.write("cpu", ()), folder / "int8.onnx")
     dataset = open_dataset(data)
     with Segmenter(folder / "int8.onnx", backend="onnxruntime", threads=threads) as segmenter:

@@ -20,11 +20,10 @@ import numpy as np
 from cclseg.files import file_sha256, write_bytes, write_json
 from cclseg.segmenter import Segmenter
 
-from .calibrate import calibrate
 from .gallery import Gallery
 from .gate import Gate, Verdict
 from .half import to_half
-from .int8 import Int8Writer, saved_file, spread_evenly
+from .int8 import Int8Writer, calibrated_writer, saved_file, spread_evenly
 from .layer_search import SEARCH_OVERLAP, LayerChoice, LayerSearch
 from .material import Material, checked_material
 from .origin import Origin, load_origin, load_reference
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from .options import ExportOptions
     from .parity import Compared
     from .targets import Target
-    from .tiles import CalibrationSet
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +98,7 @@ def export_model(
     with staging_folder(out) as staging:
         job.write_float(staging)
         if job.material.calibration:
-            job.write_int8(staging, job.material.calibration)
+            job.write_int8(staging)
         job.judge()
         report = job.finish(staging)
         files = publish(staging, out, job.verdicts)
@@ -146,26 +144,12 @@ class _Job:
                 attach_spec(half, dataclasses.replace(self.origin.spec, precision="fp16"))
                 self._add(staging / f"{self.origin.spec.name}.fp16.onnx", half, precision="fp16")
 
-    def write_int8(self, staging: Path, calibration: CalibrationSet) -> None:
+    def write_int8(self, staging: Path) -> None:
         """Calibrates, chooses the layers that stay in floating point, and writes every target."""
         options = self.options
         fp32 = next(iter(self.models.values()))
         with self._step("calibrate"):
-            ranges = calibrate(
-                fp32,
-                calibration.tiles,
-                spec=self.origin.spec,
-                method=options.method,
-                percentile=options.percentile,
-            )
-        writer = Int8Writer(
-            fp32,
-            self.origin.spec,
-            ranges,
-            calibration.tiles,
-            correction=self.material.unseen,
-            half=options.fp16,
-        )
+            writer = calibrated_writer(fp32, self.origin.spec, self.material, options)
         kept = options.keep_float
         if options.auto:
             with self._step("search"):

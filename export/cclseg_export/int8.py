@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bias import correct_bias, sampled_logits
+from .calibrate import calibrate
 from .emit import emit
 from .emulate import runnable_anywhere
 from .gate import STAND_INS, ModelFile
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from cclseg.spec import ModelSpec
 
     from .calibrate import Ranges
+    from .material import Material
+    from .options import ExportOptions
     from .targets import Target
 
 _BIAS_TILES = 32
@@ -94,6 +97,25 @@ class Int8Writer:
             )
             self._corrected = (kept, corrected)
         return self._corrected[1]
+
+
+def calibrated_writer(
+    model: onnx.ModelProto, spec: ModelSpec, material: Material, options: ExportOptions
+) -> Int8Writer:
+    """Calibrates a network on the tiles of an export.
+
+    Args:
+        model: The fp32 model.
+        spec: What it says of itself.
+        material: Holds the tiles; INT8 always comes with some.
+        options: The method, and whether the rest is in 16 bits.
+    """
+    assert material.calibration is not None, "INT8 always comes with tiles"
+    tiles = material.calibration.tiles
+    ranges = calibrate(
+        model, tiles, spec=spec, method=options.method, percentile=options.percentile
+    )
+    return Int8Writer(model, spec, ranges, tiles, correction=material.unseen, half=options.fp16)
 
 
 def spread_evenly(tiles: Sequence[FloatArray], most: int) -> list[FloatArray]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .calibrate import calibrate
-from .int8 import Int8Writer, saved_file
+from .int8 import calibrated_writer, saved_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,19 +44,10 @@ def write_rival(
         kept: Nodes that stay in floating point; those that the reference lacks are left out.
         folder: Where it is written.
     """
-    assert material.calibration is not None, "INT8 always comes with tiles"
-    tiles = material.calibration.tiles
     model = reference.to_fp32(keep_operator=options.keep_operator)
     nodes = {node.name for node in model.graph.node}
     kept = tuple(name for name in kept if name in nodes)
-    ranges = calibrate(
-        model,
-        tiles,
-        spec=reference.spec,
-        method=options.method,
-        percentile=options.percentile,
-    )
-    writer = Int8Writer(model, reference.spec, ranges, tiles, correction=material.unseen)
+    writer = calibrated_writer(model, reference.spec, material, options)
     target = options.targets[0]
     return saved_file(
         folder / f"{reference.spec.name}.untrained.int8.onnx",

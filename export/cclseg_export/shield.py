@@ -5,7 +5,7 @@ since 1.21 rounds its weights to 8 bits itself, with one step for all channels
 (https://github.com/microsoft/onnxruntime/pull/22969): a layer that was left in floating point for
 its accuracy loses more than it would by steps per channel. It leaves alone what takes a map with a
 step per channel. So such a layer reads its map through a DequantizeLinear of its own, with the one
-step written once for each channel: the same numbers in every library, in the same time.
+step written once for each channel: the same numbers in every library.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from cclseg.files import replacing
 from .models import config_to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -51,7 +51,12 @@ def check_same_run(last: Checkpoint, model: ModelConfig, config: TrainConfig, pa
 
 
 def check_finite(
-    loss: Tensor, step: int, folder: Path, *, is_saved: bool = True, **batch: Tensor
+    loss: Tensor,
+    step: int,
+    folder: Path,
+    learnt: Callable[[], dict[str, Tensor]],
+    *,
+    is_saved: bool = True,
 ) -> float:
     """Returns the loss as a number.
 
@@ -59,8 +64,9 @@ def check_finite(
         loss: Scalar.
         step: Of the run.
         folder: Of the run; gets the batch where the loss is not finite.
-        is_saved: False where another process saves the batch.
-        **batch: What the step learnt from, by name.
+        learnt: Returns what the step learnt from, by name; called where the loss is not finite,
+            by all processes of a run alike, because theirs is one loss.
+        is_saved: False where another process saves it.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -69,9 +75,10 @@ def check_finite(
     if math.isfinite(value):
         return value
     path = folder / "bad_batch.pt"
+    batch = {name: tensor.cpu() for name, tensor in learnt().items()}
     if is_saved:
         with replacing(path) as temporary:
-            torch.save({name: tensor.cpu() for name, tensor in batch.items()}, temporary)
+            torch.save(batch, temporary)
     raise TrainingError(
         f"the loss is {value} at step {step}; the batch is saved as {path}; "
         "lower lr or look at these images"

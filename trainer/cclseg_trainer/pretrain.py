@@ -209,8 +209,6 @@ class _Run:
         config = self._config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
         self.rate = learning_rate(self.step, self.steps, config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate * group["scale"]
         self._model.train()
         if self._encoder:
             is_early = self.step < config.freeze_norm_share * self.steps
@@ -222,10 +220,10 @@ class _Run:
         loss = self._unexplained(output.logits, images, hidden)
         coarse = self._unexplained(output.coarse_logits, images, hidden)
         loss = loss + _COARSE_WEIGHT * coarse
-        value = check_finite(loss, self.step, folder, images=images, hidden=hidden)
-        descend(loss, self._model, self._optimizer)
-        decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
-        update_average(self._average, self._model, decay=decay)
+        learnt = {"images": images, "hidden": hidden}
+        value = check_finite(loss, self.step, folder, lambda: learnt)
+        descend(loss, self._model, self._optimizer, rate=self.rate)
+        update_average(self._average, self._model, step=self.step, decay=config.ema_decay)
         self.step += 1
         return value
 

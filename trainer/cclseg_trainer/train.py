@@ -302,10 +302,14 @@ class Run:
     def train_step(self, batch: Batch, folder: Path) -> float:
         """Does one optimiser step and returns its loss."""
         loss = self.loss_of(batch)
-        learnt = {"images": batch.images.to(self._device), "masks": batch.masks.to(self._device)}
-        if not math.isfinite(loss.item()):  # of the joint batch, in all processes alike
-            learnt = self._ranks.joint(learnt)
-        value = check_finite(loss, self.step, folder, is_saved=self._ranks.is_first, **learnt)
+
+        def learnt() -> dict[str, Tensor]:
+            own = {"images": batch.images, "masks": batch.masks}
+            on_device = {name: part.to(self._device) for name, part in own.items()}
+            joint: dict[str, Tensor] = self._ranks.joint(on_device)
+            return joint
+
+        value = check_finite(loss, self.step, folder, learnt, is_saved=self._ranks.is_first)
         self.descend(loss, learning_rate(self.step, self.steps, self._config))
         return value
 
@@ -335,11 +339,9 @@ class Run:
     def descend(self, loss: Tensor, rate: float) -> None:
         """Does one optimiser step down the gradient of a loss, at a learning rate."""
         self.rate = rate
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        descend(loss, self._model, self._optimizer)
-        decay = min(self._config.ema_decay, (1 + self.step) / (10 + self.step))
-        update_average(self._average, self._model, decay=decay)
+        descend(loss, self._model, self._optimizer, rate=rate)
+        decay = self._config.ema_decay
+        update_average(self._average, self._model, step=self.step, decay=decay)
         self.step += 1
 
     @torch.no_grad()

@@ -158,10 +158,8 @@ class HiddenCropSampler:
         values = image.astype(np.float32) / self.normalisation.value_range
         changed = photometric(values, config.augment, rng)
         cells = config.crop_px // CELL_PX
-        hidden = np.zeros(cells * cells, bool)
-        hidden[rng.permutation(cells * cells)[: max(1, round(config.hidden * cells * cells))]] = (
-            True
-        )
+        count = max(1, round(config.hidden * cells * cells))
+        hidden = rng.permutation(cells * cells) < count
         return self.normalisation.network_input(changed), hidden.reshape(1, cells, cells)
 
     def batch(self, step: int) -> HiddenBatch:

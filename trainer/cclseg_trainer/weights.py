@@ -31,8 +31,19 @@ def parameter_groups(
     ]
 
 
-def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Does one step down the gradient of a loss, the gradient's length bounded."""
+def descend(
+    loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *, rate: float
+) -> None:
+    """Does one step down the gradient of a loss, the gradient's length bounded.
+
+    Args:
+        loss: Scalar.
+        model: What is trained.
+        optimizer: Made with :func:`parameter_groups`.
+        rate: Learning rate, scaled by each group's factor.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT_NORM)
@@ -40,8 +51,16 @@ def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer) ->
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Moves the weight average towards the model: ``a <- decay a + (1 - decay) m``."""
+def update_average(average: nn.Module, model: nn.Module, *, step: int, decay: float) -> None:
+    """Moves the weight average towards the model: ``a <- d a + (1 - d) m``.
+
+    Args:
+        average: Of the weights so far.
+        model: After the step.
+        step: Steps before this one.
+        decay: The d of a long run; a young average forgets faster, by (1 + step) / (10 + step).
+    """
+    decay = min(decay, (1 + step) / (10 + step))
     source = model.state_dict()
     for name, value in average.state_dict().items():
         if value.is_floating_point():
