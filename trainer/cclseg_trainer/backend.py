@@ -10,6 +10,7 @@ import torch
 from cclseg.backends.base import Backend
 
 from .checkpoint import load_checkpoint
+from .models.blocks import merged_for_inference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 class TorchBackend(Backend):
     """A network in torch: what the exported files are compared with.
 
+    It runs a copy of the network in its merged form, which computes the same in less time.
+
     Example:
         >>> with TorchBackend.open(Path("runs/dubai/best.pt")) as backend:  # doctest: +SKIP
         ...     logits = backend.infer(images)
@@ -34,7 +37,8 @@ class TorchBackend(Backend):
     def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.device = "cuda" if next(model.parameters()).is_cuda else "cpu"
-        self._model = model
+        merged = merged_for_inference(model)
+        self._model = merged.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def open(
@@ -58,9 +62,6 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def _infer(self, images: FloatArray) -> FloatArray:
-        was_training = self._model.training
-        self._model.eval()
         batch = torch.from_numpy(images).to(self.device)
         logits: FloatArray = self._model(batch).float().cpu().numpy().astype(np.float32, copy=False)
-        self._model.train(was_training)
         return logits

@@ -48,7 +48,6 @@ class PriorTrial:
     ) -> None:
         self._spec = spec
         self._shifts = [s * torch.log(weights / weights.mean()).cpu() for s in strengths]
-        self._strengths = strengths
         self._matrices = [
             ConfusionMatrix(len(weights), ignore_index=spec.ignore_index) for _ in strengths
         ]
@@ -62,20 +61,25 @@ class PriorTrial:
                 class_ids(shifted, stride=stride, size_hw=(size_hw[0], size_hw[1])), sample.mask
             )
 
+    def best_shift(self) -> Tensor:
+        """Returns (K,) what the strength that validates best takes from each class's score."""
+        return self._shifts[self._best()]
+
     def applied_to(self, checkpoint: Checkpoint) -> Checkpoint:
         """Returns the checkpoint with the bias of its head shifted as validates best.
 
         Its metrics are those of the best strength.
         """
-        for strength, matrix in zip(self._strengths, self._matrices, strict=True):
-            logger.info("prior strength %.2f: mIoU %.4f", strength, matrix.miou)
-        # Without a labelled pixel no strength is better than the first, which shifts least.
-        scores = [matrix.report(self._spec.class_names)["miou"] or 0 for matrix in self._matrices]
-        best = scores.index(max(scores))
         name = next(name for name in checkpoint.weights if _HEAD_BIAS.fullmatch(name))
         bias = checkpoint.weights[name]
         return dataclasses.replace(
             checkpoint,
-            weights=checkpoint.weights | {name: bias - self._shifts[best].to(bias)},
-            metrics=self._matrices[best].report(self._spec.class_names),
+            weights=checkpoint.weights | {name: bias - self.best_shift().to(bias)},
+            metrics=self._matrices[self._best()].report(self._spec.class_names),
         )
+
+    def _best(self) -> int:
+        # Without a labelled pixel no strength is better than the first, which shifts least.
+        scores = [matrix.report(self._spec.class_names)["miou"] or 0 for matrix in self._matrices]
+        logger.info("mIoU by prior strength: %s", ", ".join(f"{score:.4f}" for score in scores))
+        return scores.index(max(scores))

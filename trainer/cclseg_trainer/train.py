@@ -212,8 +212,7 @@ def _finished(run: Run, dataset: DatasetFolder, log: RunLog) -> TrainResult:
     """Gives the best weights what is chosen on "val" when training ends."""
     log.close()
     path = log.folder / "best.pt"
-    best = run.choose_prior(load_checkpoint(path), dataset)
-    best = run.choose_temperature(best, dataset)
+    best = run.settle_scores(load_checkpoint(path), dataset)
     best.save(path)
     return TrainResult(path, best.step, best.metrics)
 
@@ -389,31 +388,29 @@ class Run:
             distances.append(F.mse_loss(self._average(images), taught).item())
         return float(np.mean(distances))
 
-    def choose_prior(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
-        """Takes back what the class weights did to the scores, as far as "val" gains from it."""
-        if self._config.quantize:
-            return best  # trained without class weights
-        trial = PriorTrial(self._class_weights, self._spec)
-        network = to_device(best.build_trained(), self._device)
-        validate(network, self._spec, dataset, "val", keep=trial.update)
-        return trial.applied_to(best)
+    def settle_scores(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
+        """Undoes what class weights did to the scores, and makes the confidence honest.
 
-    def choose_temperature(self, best: Checkpoint, dataset: DatasetFolder) -> Checkpoint:
-        """Makes the confidence honest, as far as "val" tells."""
+        Both as far as "val" gains from it, and both told by one run of the network over it.
+        """
         if self._config.quantize:
-            return best  # keeps that of its origin
+            return best  # trained without class weights; keeps the confidence of its origin
+        trial = PriorTrial(self._class_weights, self._spec)
         scored = []
 
         def keep(sample: Sample, result: Segmentation) -> None:
+            trial.update(sample, result)
             scored.append((result.logits, sample.mask))
 
-        validate(
-            to_device(best.build_trained(), self._device), self._spec, dataset, "val", keep=keep
-        )
+        network = to_device(best.build_trained(), self._device)
+        validate(network, self._spec, dataset, "val", keep=keep)
+        shift = trial.best_shift().numpy()[:, None, None]
         temperature = best_temperature(
-            scored, stride=self._spec.output_stride, ignore_index=self._spec.ignore_index
+            ((logits - shift, mask) for logits, mask in scored),
+            stride=self._spec.output_stride,
+            ignore_index=self._spec.ignore_index,
         )
-        return with_temperature(best, temperature)
+        return with_temperature(trial.applied_to(best), temperature)
 
     def checkpoint(self, report: dict[str, Any], *, with_resume: bool) -> Checkpoint:
         """Returns the state of the run, with or without what only a resumed run needs."""
