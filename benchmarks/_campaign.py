@@ -10,10 +10,13 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +108,7 @@ def run_trials(
     start = time.monotonic()
     waiting = list(trials)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         running = {}
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -117,6 +120,18 @@ def run_trials(
             if running:
                 done = next(as_completed(running))
                 yield running.pop(done), done.result()
+
+
+def _end_with_parent() -> None:
+    """Lets this process end when the campaign is killed; its trial is resumed later."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
