@@ -99,27 +99,39 @@ def run_trials(
     """Trains and measures; yields each trial with its figures as it is done.
 
     Args:
-        trials: Taken in their order.
+        trials: Taken in their order, those finished earlier first.
         data: Dataset folder.
         campaign: Folder of the runs.
         jobs: Trials at a time, each in a process with one thread.
-        hours: When they are over no further trial is begun; the first one always is.
+        hours: When they are over no further trial is begun; one always is where none is finished.
     """
     start = time.monotonic()
-    waiting = list(trials)
+    waiting = []
+    for trial in trials:
+        if _figures_path(trial, campaign).exists():
+            yield trial, run_trial(trial, data, campaign)
+        else:
+            waiting.append(trial)
+    must_begin = len(waiting) == len(trials)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         running = {}
         while waiting or running:
             while waiting and len(running) < jobs:
-                if len(waiting) < len(trials) and time.monotonic() - start >= hours * 3600:
+                if not must_begin and time.monotonic() - start >= hours * 3600:
                     waiting.clear()
                     break
                 trial = waiting.pop(0)
                 running[pool.submit(run_trial, trial, data, campaign)] = trial
+                must_begin = False
             if running:
                 done = next(as_completed(running))
                 yield running.pop(done), done.result()
+
+
+def _figures_path(trial: Trial, campaign: Path) -> Path:
+    """Returns the file that a finished trial leaves."""
+    return trial.folder(campaign) / "figures.json"
 
 
 def _end_with_parent() -> None:
@@ -145,7 +157,7 @@ def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     folder = trial.folder(campaign)
     recipe = dataclasses.replace(trial.candidate.recipe, seed=trial.seed)
-    target = folder / "figures.json"
+    target = _figures_path(trial, campaign)
     if target.exists():
         figures: dict[str, Any] = json.loads(target.read_text())
         if figures["recipe"] != json.loads(json.dumps(dataclasses.asdict(recipe))):
@@ -238,6 +250,8 @@ def measured(
             f"{trial.candidate.name} seed {trial.seed}: mIoU {found['test']['miou']:.4f}",
             flush=True,
         )
+    for finished in figures.values():
+        finished.sort(key=lambda trial: int(trial["seed"]))
     return figures
 
 
