@@ -28,6 +28,7 @@ from cclseg.dataset import open_dataset
 from cclseg.errors import InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import write_json
+from cclseg.machine import read_machine
 from cclseg_export.int8 import calibrated_writer
 from cclseg_export.material import checked_material
 from cclseg_export.options import ExportOptions
@@ -102,7 +103,7 @@ def run_trials(
         trials: Taken in their order, those finished earlier first.
         data: Dataset folder.
         campaign: Folder of the runs.
-        jobs: Trials at a time, each in a process with one thread.
+        jobs: Trials at a time, each in a process with its share of the processors.
         hours: When they are over no further trial is begun; one always is where none is finished.
     """
     start = time.monotonic()
@@ -113,8 +114,13 @@ def run_trials(
         else:
             waiting.append(trial)
     must_begin = len(waiting) == len(trials)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+    pool_of_workers = ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(max(1, read_machine().cores // jobs),),
+    )
+    with pool_of_workers as pool:
         running = {}
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -134,8 +140,9 @@ def _figures_path(trial: Trial, campaign: Path) -> Path:
     return trial.folder(campaign) / "figures.json"
 
 
-def _end_with_parent() -> None:
+def _start_worker(threads: int) -> None:
     """Lets this process end when the campaign is killed; its trial is resumed later."""
+    torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -147,14 +154,13 @@ def _end_with_parent() -> None:
 
 
 def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
-    """Trains a candidate in this process by one thread, and measures it on val and test.
+    """Trains a candidate in this process, and measures it on val and test.
 
     Returns:
         Figures, also in ``figures.json`` of the trial's folder: "network", "recipe", "parameters",
         "macs" (of a 512 x 512 image), the reports "val" and "test", and "curve": step, seconds
         and mIoU of each validation, empty where the run was interrupted, whose time is unknown.
     """
-    torch.set_num_threads(1)
     folder = trial.folder(campaign)
     recipe = dataclasses.replace(trial.candidate.recipe, seed=trial.seed)
     target = _figures_path(trial, campaign)
@@ -219,7 +225,7 @@ def add_campaign_arguments(parser: argparse.ArgumentParser, *, work: str) -> Non
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--validations", type=int, default=5, help="per training")
     parser.add_argument("--hours", type=float, default=240, help="then no further trial is begun")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, a thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, which share the CPUs")
     parser.add_argument("--threads", type=int, default=2, help="of a network that is timed")
     parser.add_argument("--samples", type=int, default=100, help="timed calls of a network")
     parser.add_argument("--work", type=Path, default=Path(work), help="folder of the runs")
