@@ -225,7 +225,7 @@ def add_campaign_arguments(parser: argparse.ArgumentParser, *, work: str) -> Non
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--validations", type=int, default=5, help="per training")
     parser.add_argument("--hours", type=float, default=240, help="then no further trial is begun")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, which share the CPUs")
+    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, sharing CPUs")
     parser.add_argument("--threads", type=int, default=2, help="of a network that is timed")
     parser.add_argument("--samples", type=int, default=100, help="timed calls of a network")
     parser.add_argument("--work", type=Path, default=Path(work), help="folder of the runs")
