@@ -183,7 +183,7 @@ def match(
     if json_path is not None:
         write_report(described | {"output": str(out)} | found.to_json(), json_path)
     if json_path != STANDARD_OUTPUT:
-        _print_places(found, out)
+        _print_places(found, out, crops)
 
 
 def _refuse_idle_options(ctx: click.Context, features: str) -> None:
@@ -262,7 +262,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _print_places(found: Found, out: Path) -> None:
+def _print_places(found: Found, out: Path, crops: Sequence[Path]) -> None:
     noun = "place" if len(found.places) == 1 else "places"
     how_sure = found.cut.separability
     separated = "" if how_sure is None else f", separability {how_sure:.2f}"
@@ -271,7 +271,9 @@ def _print_places(found: Found, out: Path) -> None:
         line = f"  {place.score:.3f} at ({place.x:.1f}, {place.y:.1f})"
         if place.angle_deg is not None:
             line += f", turned {place.angle_deg:g} degrees, scale {place.scale:g}"
-        click.echo(f"{line}, like reference {place.reference + 1}")
+        if len(crops) > 1:
+            line += f", like {crops[place.reference].name}"
+        click.echo(line)
     if len(found.places) > _SHOWN_PLACES:
         rest = len(found.places) - _SHOWN_PLACES
         click.echo(f"  and {rest} more; --json FILE lists all")

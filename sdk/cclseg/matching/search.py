@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import InputError, MissingDependencyError
 from .found import Found, Place, painted
 from .similarity import similarity
-from .templates import Reference, Template, build_bank
+from .templates import Reference, Template, build_bank, check_steps
 from .thresholds import Threshold, cut_at
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def find_places(
         >>> [(place.x, place.y, place.angle_deg) for place in found.places]  # doctest: +SKIP
         [(240.0, 120.0, 0.0), (71.5, 30.0, 105.0)]
     """
+    check_steps(angles, scales)
     _check(image, references, metric=metric, scales=scales)
     bank = _fitting(build_bank(references, angles=angles, scales=scales), image.shape)
     scores, which = _best_scores(image, bank, metric, on_step or _nobody_asks)
@@ -125,7 +126,7 @@ def _check_fit(image: NDArray[Any], reference: Reference, scales: Sequence[float
         raise InputError(
             f"{name} is {crop.dtype}, the image {image.dtype}; convert one to the other's type"
         )
-    scale = max(scales, default=1.0)
+    scale = max(scales)
     height, width = (round(length * scale) for length in crop.shape[:2])
     if height > image.shape[0] or width > image.shape[1]:
         at_scale = "" if scale == 1 else f" at scale {scale:g}"
@@ -227,9 +228,10 @@ def _without_overlaps(ranked: list[Place]) -> list[Place]:
         if not alive[index]:
             continue
         kept.append(place)
-        near = np.hypot(*(centres - centres[index]).T) < reach + reach[index]
-        near[: index + 1] = False
-        for other in np.flatnonzero(near & alive):
+        rest = slice(index + 1, None)
+        apart = np.square(centres[rest] - centres[index]).sum(axis=1)
+        near = alive[rest] & (apart < np.square(reach[rest] + reach[index]))
+        for other in index + 1 + np.flatnonzero(near):
             alive[other] = _overlap(place, ranked[other]) <= _MAX_OVERLAP
     return kept
 

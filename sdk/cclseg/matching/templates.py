@@ -103,13 +103,18 @@ def build_bank(
     Raises:
         InputError: No headings, no or impossible scales, or a scaled crop of less than 3 pixels.
     """
+    check_steps(angles, scales)
+    return list(_turned_and_scaled(references, angles, scales))
+
+
+def check_steps(angles: int, scales: Sequence[float]) -> None:
+    """Refuses headings and scales that make no bank."""
     if angles < 1:
         raise InputError(f"{angles} angles; expected at least 1, which is the crop as it is")
     if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise InputError(
             f"the scales are {tuple(scales)}; expected positive numbers such as 0.9, 1"
         )
-    return list(_turned_and_scaled(references, angles, scales))
 
 
 def _turned_and_scaled(

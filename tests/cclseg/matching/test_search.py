@@ -195,6 +195,7 @@ IMAGE = parking(size_hw=(60, 70), cars=())
         (np.full((9, 9, 3), 7, np.uint8), {}, "of one colour, with which nothing correlates"),
         (IMAGE[:9, :9], {"scales": (0.1,)}, "at scale 0.1 is 1 x 1 pixels; expected at least 3"),
         (IMAGE[:9, :9], {"scales": (0.0,)}, "expected positive numbers"),
+        (IMAGE[:9, :9], {"scales": (1.0, math.nan)}, "expected positive numbers"),
         (IMAGE[:9, :9], {"scales": ()}, "expected positive numbers"),
         (IMAGE[:9, :9], {"angles": 0}, "expected at least 1"),
         (IMAGE[:9, :9], {"metric": "mse"}, "expected 'ncc', 'ssd' or 'sad'"),
