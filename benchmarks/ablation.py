@@ -53,8 +53,8 @@ AUGMENTATIONS = {
 "light" is exposure, colour, blur and noise; "balance" draws rare classes more often; the default
 pastes objects of rare classes as well."""
 
-_EDGES = "edge_levels"
-_FACTORS = (*SWITCHES, _EDGES, _AUGMENTATION)
+_HEADS = {"edge_levels": (1, 3), "tokens": (0, 16)}  # of training, whose values are numbers
+_FACTORS = (*SWITCHES, *_HEADS, _AUGMENTATION)
 _USUAL_FACTORS = ("fusion", "up", "activation", _AUGMENTATION)
 _BASELINE = "baseline"
 
@@ -117,7 +117,7 @@ def _candidates(arguments: argparse.Namespace) -> Iterator[Candidate]:
 def _values(factor: str) -> tuple[Any, ...]:
     if factor == _AUGMENTATION:
         return tuple(AUGMENTATIONS)
-    return (1, 3) if factor == _EDGES else choices_of(factor)
+    return _HEADS[factor] if factor in _HEADS else choices_of(factor)
 
 
 def _with(candidate: Candidate, factor: str, value: Any) -> Candidate:  # noqa: ANN401

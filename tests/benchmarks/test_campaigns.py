@@ -85,6 +85,10 @@ def test_every_value_is_tried_in_place_of_the_default(scripts):
     one_by_one = [candidate.name for candidate in ablation._candidates(arguments)]
     assert one_by_one[:4] == ["baseline", "fusion=plain", "fusion=gather", "fusion=full"]
     assert len(one_by_one) == 1 + 3 + 6  # gate and the group "default" are the default
+    arguments.factors = ["tokens", "edge_levels"]
+    heads = [(c.name, c.network.tokens) for c in ablation._candidates(arguments)]
+    assert heads == [("baseline", 0), ("tokens=16", 16), ("edge_levels=3", 0)]
+    arguments.factors = ["fusion", "augmentation"]
     arguments.every = True
     combined = list(ablation._candidates(arguments))
     assert len(combined) == 4 * 7

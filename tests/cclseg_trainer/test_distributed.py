@@ -120,7 +120,9 @@ def test_gradients_and_statistics_are_those_of_the_joint_batch(together):
     for told in outcomes(together[0]):
         differences = told["differences"]
         assert max(differences[name] for name in ("loss", "gradients", "buffers")) < 1e-12
-        parts = [(head, part) for head in ("coarse", "edge") for part in ("bias", "weight")]
+        parts = [
+            (head, part) for head in ("coarse", "edge", "token") for part in ("bias", "weight")
+        ]
         assert differences["without"] == [f"{head}_head.{part}" for head, part in parts]
 
 

@@ -31,7 +31,7 @@ from cclseg_trainer.models import VARIANTS, build_model
 from cclseg_trainer.train import TrainingError, train
 
 IS_FIRST_START = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
-NANO = replace(VARIANTS["ccl-nano"], num_classes=3)
+NANO = replace(VARIANTS["ccl-nano"], num_classes=3, tokens=4)
 CONFIG = TrainConfig(
     steps=6,
     batch_size=4,
@@ -43,7 +43,7 @@ CONFIG = TrainConfig(
     pretrained=False,
     loss=LossConfig(potential=0.5, sparse=0.1),
 )
-"""Every coupling of crops within a batch: dropout, norms, class weights, superpixels, sampling."""
+"""Every coupling of crops: dropout, norms, class weights, superpixels, sampling, tokens."""
 
 RECIPE = """
 steps = 6
@@ -57,6 +57,7 @@ pretrained = false
 
 [model]
 name = "ccl-nano"
+tokens = 4
 
 [loss]
 potential = 0.5
@@ -84,7 +85,7 @@ class _LossOf64Bits(SegmentationLoss):
             loss(logits, masks, self._weights, ignore_index=255)
             for loss in (cross_entropy, hard_pixel_loss)
         )
-        return regions + pixels  # nothing of the heads for edges and coarse scores
+        return regions + pixels  # nothing of the heads for edges, coarse scores and tokens
 
 
 def compare_gradients(ranks):

@@ -77,6 +77,11 @@ def _names(
     type=int,
     help="Decoded maps that learn where classes meet, 1 to 3; no part of the exported network.",
 )
+@click.option(
+    "--tokens",
+    type=int,
+    help="Kinds of contours to learn beside the classes, 2 to 64; no part of the exported network.",
+)
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights.")
 @click.option("--start", type=click.Path(path_type=Path), help="Checkpoint to begin from.")
 @click.option(
@@ -132,8 +137,6 @@ def asked_for(
     recipe_file: Path | None,
     band_names: tuple[str, ...] | None,
     indices: tuple[str, ...] | None,
-    height_head: bool | None,
-    edge_levels: int | None,
     quantize: bool,
     **options: Any,
 ) -> tuple[ModelConfig, TrainConfig, dict[str, Any]]:
@@ -144,7 +147,7 @@ def asked_for(
     files = {name: options.pop(name) for name in ("start", "teachers")}
     shape = {name: options.pop(name) for name in SWITCHES}
     shape |= {"band_names": band_names, "indices": indices}
-    shape |= {"height_head": height_head, "edge_levels": edge_levels}
+    shape |= {name: options.pop(name) for name in ("height_head", "edge_levels", "tokens")}
     recipe = Recipe(train=QUANTIZED_RECIPE if quantize else TrainConfig())
     if recipe_file:
         recipe = read_recipe(recipe_file)

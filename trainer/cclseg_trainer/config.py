@@ -55,6 +55,7 @@ class LossConfig:
         sparse: Weight of the regulariser for sparse labels.
         distill: Weight of the teacher's soft labels, where a teacher is given.
         height: Weight of the height head's loss, per metre of mean error, where there is a head.
+        tokens: Weight of the token head's loss, where there is a head.
         match: Weight of the squared distance to the teacher's scores, where a teacher is given.
         label_smoothing: Of the cross-entropy.
         dynamic: Let the weights follow how fast each part falls.
@@ -71,6 +72,7 @@ class LossConfig:
     sparse: float = 0.0
     distill: float = 1.0
     height: float = 0.05
+    tokens: float = 0.5
     match: float = 0.0
     label_smoothing: float = 0.05
     dynamic: bool = False
@@ -170,7 +172,7 @@ QUANTIZED_RECIPE = TrainConfig(
     val_every=200,
     pretrained=False,
     quantize=True,
-    loss=LossConfig(labels=0, dice=0, edge=0, coarse=0, distill=0, height=0, match=1),
+    loss=LossConfig(labels=0, dice=0, edge=0, coarse=0, distill=0, height=0, tokens=0, match=1),
 )
 """For a network that is trained already and only has to learn to live with rounding.
 

@@ -21,6 +21,7 @@ from cclseg.virtual import random_crop
 
 from .cutting import cut, pyramid
 from .mixing import class_mix, mosaic, paste_components
+from .sketch_tokens import learn_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 
     from .config import AugmentConfig, TrainConfig
     from .mixing import Crop
+    from .sketch_tokens import Vocabulary
 
 _Made = TypeVar("_Made")
 _PLACES_PER_CLASS = 4096  # remembered places of each class in each image
+_VOCABULARY_CROPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Batch(NamedTuple):
         plain: (M, C, S, S) float32: the last M crops, which have no labels, as they were before
             their exposure and colours were changed.
         heights: (N, S, S) float32 metres, not a number where unknown; None without heights.
+        tokens: (N, S / 4, S / 4) int64 kinds of contours, where the network learns them.
     """
 
     images: Tensor
@@ -90,6 +94,7 @@ class Batch(NamedTuple):
     segments: Tensor | None = None
     plain: Tensor | None = None
     heights: Tensor | None = None
+    tokens: Tensor | None = None
 
 
 class Drawn(NamedTuple):
@@ -163,6 +168,23 @@ class CropSampler:
         self._rare = np.flatnonzero(present & (self.class_shares < 1 / len(class_names)))
         if config.augment.virtual_share:
             self._check_virtual(samples[0], class_names)
+        self._vocabulary: Vocabulary | None = None
+
+    def learn_tokens(self, count: int) -> None:
+        """Learns a vocabulary of contours from 64 crops; batches have tokens from then on.
+
+        Args:
+            count: The number of tokens.
+
+        Raises:
+            InputError: The crops show too few contours.
+        """
+        self._vocabulary = learn_vocabulary(
+            (self._drawn(0, index).mask for index in range(_VOCABULARY_CROPS)),
+            count=count,
+            ignore_index=self._ignore_index,
+            seed=self.config.seed,
+        )
 
     def crop(
         self, step: int, index: int
@@ -241,7 +263,14 @@ class CropSampler:
             segments=self._segments([crop.values for crop in crops]),
             plain=batched(plain) if plain else None,
             heights=batched(heights) if heights else None,
+            tokens=self._tokens([crop.mask for crop in crops]),
         )
+
+    def _tokens(self, masks: Sequence[NDArray[np.int64]]) -> Tensor | None:
+        """Tells the kinds of contours where there is a vocabulary of them."""
+        if self._vocabulary is None:
+            return None
+        return batched([self._vocabulary.token_map(mask) for mask in masks])
 
     def _segments(self, crops: Sequence[NDArray[np.float32]]) -> Tensor | None:
         """Cuts superpixels where the loss asks for them."""

@@ -23,6 +23,7 @@ Dense = Literal["none", "harmonic"]
 Head = Literal["plain", "laplacian"]
 Index = Literal["ndvi", "arvi", "savi", "exg", "vari"]
 MOST_EDGE_LEVELS = 3
+MOST_TOKENS = 64
 INDEX_NAMES: tuple[Index, ...] = typing.get_args(Index)
 
 
@@ -44,6 +45,7 @@ class ModelConfig:
         height_head: Learn the height above ground beside the classes, where the data have it.
         edge_levels: Decoded maps that learn where classes meet, from the finest on (ERN,
             doi:10.3390/rs10091339).
+        tokens: Kinds of contours between classes that are learnt beside them; 0 for none.
         output_stride: Input pixels per logit along each axis, the same for all of an architecture.
     """
 
@@ -59,12 +61,18 @@ class ModelConfig:
     band_offset: tuple[float, ...] = ()
     height_head: bool = False
     edge_levels: int = 1
+    tokens: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.edge_levels <= MOST_EDGE_LEVELS:
             raise InputError(
                 f"edge_levels is {self.edge_levels}; expected 1 to {MOST_EDGE_LEVELS}: a network "
                 "has that many decoded maps to learn edges from"
+            )
+        if self.tokens != 0 and not 2 <= self.tokens <= MOST_TOKENS:
+            raise InputError(
+                f"tokens is {self.tokens}; expected 2 to {MOST_TOKENS} kinds of contours, or 0 to "
+                "learn none"
             )
 
     @property

@@ -110,7 +110,7 @@ def pretrain(
     images = read_images(find_images(sources), config)
     sampler = HiddenCropSampler(images, config)
     model_config = fitted(
-        dataclasses.replace(model_config, height_head=False),
+        dataclasses.replace(model_config, height_head=False, tokens=0),
         images[0].shape[2],
         sampler.normalisation,
     )

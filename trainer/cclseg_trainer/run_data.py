@@ -30,6 +30,7 @@ def open_sampler(
     *,
     stride: int,
     with_heights: bool,
+    tokens: int = 0,
     share: slice = slice(None),
 ) -> CropSampler:
     """Reads the images to learn from.
@@ -39,11 +40,12 @@ def open_sampler(
         config: The recipe.
         stride: Output stride of the network.
         with_heights: Whether the network learns heights.
+        tokens: Kinds of contours that the network learns, or 0.
         share: Which crops of a step are those of this process.
 
     Raises:
-        InputError: They are of a type that the runtime could not segment in the end, or heights
-            are wanted and none is there.
+        InputError: They are of a type that the runtime could not segment in the end, heights
+            are wanted and none is there, or tokens and there are too few contours.
     """
     samples = [dataset.load(stem, with_heights=with_heights) for stem in dataset.stems("train")]
     if with_heights and all(sample.heights is None for sample in samples):
@@ -62,7 +64,7 @@ def open_sampler(
                 f"{dataset.image_paths[stem]} is {image.dtype}; this version trains "
                 "on 8-bit images: scale the bands to 0..255"
             )
-    return CropSampler(
+    sampler = CropSampler(
         samples,
         dataset.class_names,
         ignore_index=dataset.ignore_index,
@@ -71,6 +73,9 @@ def open_sampler(
         stride=stride,
         share=share,
     )
+    if tokens:
+        sampler.learn_tokens(tokens)
+    return sampler
 
 
 def fitted(config: ModelConfig, bands: int, normalisation: Normalisation) -> ModelConfig:

@@ -190,6 +190,7 @@ def open_run(
         config,
         stride=model_config.output_stride,
         with_heights=model_config.height_head and not config.quantize,
+        tokens=model_config.tokens if config.loss.tokens else 0,
         share=ranks.share,
     )
     model_config = fitted(
@@ -324,15 +325,21 @@ class Run:
 
         images = batch.images.to(self._device, memory_format=torch.channels_last)
         masks = self._labels(batch)
-        segments, heights = (
+        segments, heights, tokens = (
             None if maps is None else maps.to(self._device)
-            for maps in (batch.segments, batch.heights)
+            for maps in (batch.segments, batch.heights, batch.tokens)
         )
         is_cuda = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cuda):
             teacher_logits = self._teachers.logits(images)
         loss: Tensor = self._objective(
-            images, masks, teacher_logits, images=images, segments=segments, heights=heights
+            images,
+            masks,
+            teacher_logits,
+            images=images,
+            segments=segments,
+            heights=heights,
+            tokens=tokens,
         )
         return loss
 

@@ -13,6 +13,7 @@ from .heights import height_loss
 from .pixels import cross_entropy, focal_loss, hard_pixel_loss
 from .regions import dice_loss, lovasz_loss
 from .teaching import distillation_loss
+from .tokens import token_loss
 from .unlabelled import Surroundings, potential_loss, sparse_loss
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class SegmentationLoss:
     @property
     def ignores_heads(self) -> bool:
         """Whether a head beside that of the logits may get no gradient."""
-        return not (self._config.edge and self._config.coarse and self._config.height)
+        config = self._config
+        return not (config.edge and config.coarse and config.height and config.tokens)
 
     def __call__(
         self,
@@ -54,6 +56,7 @@ class SegmentationLoss:
         images: Tensor | None = None,
         segments: Tensor | None = None,
         heights: Tensor | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss.
 
@@ -64,6 +67,7 @@ class SegmentationLoss:
             images: (N, C, H, W) network input; the potential needs it.
             segments: (N, L, h, w) int64 superpixels at the logits' resolution; so it does these.
             heights: (N, H, W) metres, not a number where unknown, for a network that learns them.
+            tokens: (N, h, w) int64 kinds of contours, for a network that learns them.
 
         Returns:
             Scalar.
@@ -71,7 +75,13 @@ class SegmentationLoss:
         parts = {
             name: compute()
             for name, weight, compute in self._parts(
-                output, masks, teacher_logits, images=images, segments=segments, heights=heights
+                output,
+                masks,
+                teacher_logits,
+                images=images,
+                segments=segments,
+                heights=heights,
+                tokens=tokens,
             )
             if weight
         }
@@ -93,6 +103,7 @@ class SegmentationLoss:
         images: Tensor | None,
         segments: Tensor | None,
         heights: Tensor | None,
+        tokens: Tensor | None,
     ) -> Iterator[tuple[str, float, Callable[[], Tensor]]]:
         """Yields the name of each part in the configuration, its weight, and how to compute it."""
         config, ignore = self._config, self._ignore_index
@@ -125,11 +136,15 @@ class SegmentationLoss:
         if config.potential:
             assert images is not None
             assert segments is not None
-            around = self._surroundings(low, edges[0], masks, images, segments)
+            boundaries = self._boundaries(output).detach()
+            around = self._surroundings(low, boundaries, masks, images, segments)
             yield "potential", config.potential, lambda: potential_loss(low, around)
         predicted = output.heights
         if heights is not None and predicted is not None:
             yield "height", config.height, lambda: height_loss(predicted.float(), heights)
+        scores = output.token_logits
+        if tokens is not None and scores is not None:
+            yield "tokens", config.tokens, lambda: token_loss(scores.float(), tokens)
         if teacher_logits is not None:
             teacher = _enlarged(teacher_logits.float(), low)
             yield "distill", config.distill, lambda: distillation_loss(low, teacher)
@@ -144,15 +159,21 @@ class SegmentationLoss:
             smoothing=self._config.label_smoothing,
         )
 
+    def _boundaries(self, output: NetworkOutput) -> Tensor:
+        """(N, 1, h, w) probability of a boundary: one minus background where tokens are learnt."""
+        if output.token_logits is not None and self._config.tokens:
+            return 1 - output.token_logits.float().softmax(1)[:, :1]
+        return output.edge_logits[0].float().sigmoid()
+
     def _surroundings(
-        self, low: Tensor, edges: Tensor, masks: Tensor, images: Tensor, segments: Tensor
+        self, low: Tensor, boundaries: Tensor, masks: Tensor, images: Tensor, segments: Tensor
     ) -> Surroundings:
         """Brings what the potential needs to the resolution of the logits."""
         size = (low.shape[-2], low.shape[-1])
         unlabelled = (masks == self._ignore_index)[:, None].float()
         return Surroundings(
             images=F.adaptive_avg_pool2d(images, size),
-            edges=_enlarged(edges.detach().sigmoid(), low),
+            edges=_enlarged(boundaries, low),
             unlabelled=F.adaptive_avg_pool2d(unlabelled, size)[:, 0] > 0.5,
             segments=segments,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INPUT_MULTIPLE = 32
 """Height and width of the input must be multiples of this."""
 
-TRAINING_HEADS = ("edge_head", "deeper_edge_heads", "coarse_head", "height_head")
+TRAINING_HEADS = ("edge_head", "deeper_edge_heads", "coarse_head", "height_head", "token_head")
 """Attributes of a network that are never exported."""
 
 
@@ -31,12 +31,15 @@ class NetworkOutput(NamedTuple):
         coarse_logits: (N, K, h, w) class scores of the auxiliary head, mostly at stride 16.
         heights: (N, 1, h, w) heights above ground in metres, of the size of the finest edges;
             None without a height head.
+        token_logits: (N, T + 1, h, w) scores of background and kinds of contours, of that size,
+            too; None without a token head.
     """
 
     logits: Tensor
     edge_logits: tuple[Tensor, ...]
     coarse_logits: Tensor
     heights: Tensor | None = None
+    token_logits: Tensor | None = None
 
 
 class SegmentationNetwork(nn.Module):
@@ -44,7 +47,8 @@ class SegmentationNetwork(nn.Module):
 
     In training mode :meth:`forward` returns a :class:`NetworkOutput` with the edge and auxiliary
     heads; in eval mode the logits alone, so an exported graph holds no trace of them. All networks
-    have these heads, so that all are trained by one recipe; the height head is there on request.
+    have these heads, so that all are trained by one recipe; those for heights and for tokens, the
+    kinds of contours, are there on request.
 
     Args:
         config: Kept as :attr:`config`.
@@ -53,7 +57,7 @@ class SegmentationNetwork(nn.Module):
         decoded_widths: Channels of what :meth:`decode` returns.
         head: From the last decoded map to the logits; ends with a convolution with bias.
         edges_at: Which decoded maps learn edges, the first ``config.edge_levels`` of these. The
-            first one learns heights as well; classes are learned from the map 0.
+            first one learns heights and tokens as well; classes are learned from the map 0.
 
     Raises:
         InputError: More levels of edges than decoded maps that learn them.
@@ -84,6 +88,7 @@ class SegmentationNetwork(nn.Module):
         self.deeper_edge_heads = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in deeper)
         self.coarse_head = nn.Conv2d(decoded_widths[0], config.num_classes, 1)
         self.height_head = nn.Conv2d(finest, 1, 1) if config.height_head else None
+        self.token_head = nn.Conv2d(finest, config.tokens + 1, 1) if config.tokens else None
 
     def encoded(self, x: Tensor) -> list[Tensor]:
         """Returns the encoder's maps at strides 2, 4, 8, 16 and 32."""
@@ -111,5 +116,7 @@ class SegmentationNetwork(nn.Module):
         places = self._edges_at
         heads = (self.edge_head, *self.deeper_edge_heads)
         edges = tuple(head(decoded[place]) for head, place in zip(heads, places, strict=True))
-        heights = self.height_head(decoded[places[0]]) if self.height_head is not None else None
-        return NetworkOutput(logits, edges, self.coarse_head(decoded[0]), heights)
+        finest = decoded[places[0]]
+        heights = self.height_head(finest) if self.height_head is not None else None
+        tokens = self.token_head(finest) if self.token_head is not None else None
+        return NetworkOutput(logits, edges, self.coarse_head(decoded[0]), heights, tokens)
