@@ -31,7 +31,7 @@ Refine: TypeAlias = Literal["off", "fast", "full"]
 UNSURE_MARGIN = 0.5
 """``fast`` changes pixels whose two likeliest classes are no farther apart in probability."""
 
-# Larger frames are refined in bands of so many pixels; 200 MB with six classes, whatever the frame.
+# Larger frames are refined in bands, so that only the scores grow with the frame.
 _BAND_PIXELS = 1 << 20
 
 
@@ -70,6 +70,7 @@ class Refiner:
         self._enlargement = stride // self._step
         sides_px = tuple(max(2, side // self._step) for side in parameters.sides_px)
         self._parameters = replace(parameters, sides_px=sides_px)
+        self._reach = 4 * max(sides_px, default=1)
 
     def refined(self, image: Image, logits: FloatArray) -> tuple[FloatArray, int]:
         """Refines the logits of a frame.
@@ -83,15 +84,15 @@ class Refiner:
         """
         small = reduced(image, self._step)
         scores = self._enlarged(logits, small.shape)
-        result = np.empty_like(scores)
-        for seen, kept in _bands(small.shape, max(self._parameters.sides_px, default=1)):
-            potential = Potential(
-                small[seen], scores[:, seen], self._parameters, margin=self._margin
-            )
+        above = scores[:, :0]  # as they were before they were refined
+        for seen, kept in _bands(small.shape, self._reach):
+            before = np.concatenate([above, scores[:, kept.start : seen.stop]], axis=1)
+            potential = Potential(small[seen], before, self._parameters, margin=self._margin)
             potential.descend()
-            first = kept.start - seen.start
-            result[:, kept] = potential.scores[:, first : first + kept.stop - kept.start]
-        return result, self._step
+            first, last = kept.start - seen.start, kept.stop - seen.start
+            scores[:, kept] = potential.scores[:, first:last]
+            above = before[:, max(0, last - self._reach) : last]
+        return scores, self._step
 
     def _enlarged(self, logits: FloatArray, size: tuple[int, ...]) -> FloatArray:
         height, width = size[:2]
@@ -104,14 +105,13 @@ class Refiner:
         return result
 
 
-def _bands(size: tuple[int, ...], side: int) -> Iterator[tuple[slice, slice]]:
+def _bands(size: tuple[int, ...], reach: int) -> Iterator[tuple[slice, slice]]:
     """Cuts a frame into bands: which rows to look at, and which of them to keep.
 
-    Bands begin where cells of the superpixels do, and look as far beyond as those reach.
+    They begin at multiples of ``reach``, so at cells of the superpixels, and look so far beyond.
     """
     height, width = size[:2]
-    halo = 4 * side
-    rows = max(halo, _BAND_PIXELS // width // side * side)
+    rows = max(1, _BAND_PIXELS // width // reach) * reach
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
-        yield slice(max(0, top - halo), min(height, bottom + halo)), slice(top, bottom)
+        yield slice(max(0, top - reach), min(height, bottom + reach)), slice(top, bottom)
