@@ -63,13 +63,13 @@ class PotentialParameters:
     """
 
     sides_px: tuple[int, ...] = (16, 32)
-    region_weights: tuple[float, ...] = (0.25, 0.25)
-    compactness: float = 40.0
+    region_weights: tuple[float, ...] = (0.5, 0.5)
+    compactness: float = 20.0
     truncation: float = 1.0
     variance: float = 3000.0
     edge_weight: float = 0.25
     least_edge: float = 0.1
-    steps: int = 4
+    steps: int = 3
 
     def __post_init__(self) -> None:
         if len(self.sides_px) != len(self.region_weights):

@@ -26,7 +26,7 @@ _ROUNDS = 4
 _NOWHERE = np.float32(1e9)
 
 
-def superpixels(image: Image, *, side: int, compactness: float = 40.0) -> NDArray[np.intp]:
+def superpixels(image: Image, *, side: int, compactness: float = 20.0) -> NDArray[np.intp]:
     """Cuts an image into superpixels.
 
     Args:
