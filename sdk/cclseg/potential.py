@@ -164,8 +164,9 @@ class Potential:
     def energy(self) -> float:
         """Returns E of the likeliest class of every pixel, in nats per pixel."""
         labels = self._state.argmax(axis=0)
-        surprise = -np.log(_softmax(self._unary.astype(np.float64)))
-        total = surprise[labels, np.arange(labels.size)].sum()
+        lower = (self._unary - self._unary.max(axis=0)).astype(np.float64)
+        surprise = np.log(np.exp(lower).sum(axis=0)) - lower[labels, np.arange(labels.size)]
+        total = surprise.sum()
         one_hot = labels == np.arange(len(self._state))[:, None]
         for regions in self._regions:
             off = 1 - regions.means(one_hot).max(axis=0)
