@@ -26,10 +26,11 @@ from ..suggest import did_you_mean
 COMMANDS_GROUP = "cclseg.commands"
 """Entry-point group in which other packages offer verbs: ``name = "module:click_command"``."""
 
-RUNTIME_VERBS = ("demo", "predict", "val", "ops", "inspect", "sign", "doctor")
+RUNTIME_VERBS = ("demo", "predict", "match", "val", "ops", "inspect", "sign", "doctor")
 VERB_ORDER = (
     "demo",
     "predict",
+    "match",
     "pretrain",
     "train",
     "val",

@@ -79,7 +79,7 @@ class ImageFilesSource(Source):
         """Yields one frame per file; see :meth:`Source.frames`."""
         for index, (path, name) in enumerate(zip(self._paths, self._names, strict=True)):
             try:
-                image = _read_frame(path)
+                image = read_frame(path)
             except InputError as error:
                 if on_error is None:
                     raise
@@ -105,7 +105,7 @@ class ImageFilesSource(Source):
         return placement
 
 
-def _read_frame(path: Path) -> Image:
+def read_frame(path: Path) -> Image:
     """Reads an image as a frame: three bands in OpenCV order, other numbers as they are stored."""
     image = read_image(path)
     if path.suffix.lower() in RASTER_SUFFIXES and image.shape[2] == 3:
