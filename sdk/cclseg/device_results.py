@@ -36,7 +36,7 @@ class DeviceSegmentation(Segmentation):
         device_mask: The mask in device memory, for other libraries.
     """
 
-    __slots__ = ("_find_confidence",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -48,16 +48,8 @@ class DeviceSegmentation(Segmentation):
         confidence: Callable[[], FloatArray],
         timing: dict[str, float],
     ) -> None:
-        super().__init__(mask, logits, spec, timing=timing)
+        super().__init__(mask, logits, spec, timing=timing, confidence=confidence)
         self.device_mask = device_mask
-        self._find_confidence = confidence
-
-    @property
-    def confidence(self) -> FloatArray:
-        """(H, W) float32 in [0, 1]: probability of each pixel's class; computed on first use."""
-        if self._confidence is None:
-            self._confidence = self._find_confidence()
-        return self._confidence
 
 
 @dataclass(frozen=True, slots=True)

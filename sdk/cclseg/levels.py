@@ -19,12 +19,14 @@ import numpy as np
 from .deadline import LevelController
 from .errors import InputError
 from .packing import Level, logits_buffer
+from .refinement import Refiner
 from .temporal import TemporalSmoother
 from .tiled import Assembly, TileCutter, check_frame
 
 if TYPE_CHECKING:
     from .frame import ChannelOrder, Image
     from .packing import Network
+    from .refinement import Refine
 
 _log = logging.getLogger(__name__)
 
@@ -60,25 +62,36 @@ def declared_levels(network: Network, smaller: Network | None = None) -> tuple[L
 
 
 class Regime:
-    """How frames are to be computed: at which levels, within which time, smoothed or not.
+    """How frames are to be computed: at which levels, in which time, smoothed, refined or not.
 
     Args:
         levels: From the most accurate to the cheapest.
         budget_ms: What a frame may take, None for as long as it takes at the first level.
         smooth: Blend each result with that of the frame before.
+        refine: How each result is sharpened.
+
+    Attributes:
+        refiner: Does that for all streams, None for "off".
 
     Raises:
         InputError: The budget is not positive.
     """
 
     def __init__(
-        self, levels: tuple[Level, ...], *, budget_ms: float | None = None, smooth: bool = False
+        self,
+        levels: tuple[Level, ...],
+        *,
+        budget_ms: float | None = None,
+        smooth: bool = False,
+        refine: Refine = "off",
     ) -> None:
         if budget_ms is not None and not budget_ms > 0:
             raise InputError(f"budget_ms={budget_ms}; expected milliseconds above 0")
         self.levels = levels
         self.budget_ms = budget_ms
         self._smooth = smooth
+        stride = levels[0].network.spec.output_stride
+        self.refiner = None if refine == "off" else Refiner(refine, stride=stride)
         self._costs_ms: dict[tuple[int, int], dict[str, float]] = {}
         self._measuring = threading.Lock()  # streams of one network may meet here
 
@@ -112,7 +125,7 @@ class Regime:
         times_ms = []
         for _ in range(1 + _MEASURED_RUNS):
             start_ns = time.perf_counter_ns()
-            run(image).segmentation(image, smoother=smoother)
+            run(image).segmentation(image, smoother=smoother, refiner=self.refiner)
             times_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
         return min(times_ms[1:])  # the first one warms up
 

@@ -153,6 +153,28 @@ def confidence(logits: FloatArray, *, stride: int, size_hw: tuple[int, int]) -> 
     return result
 
 
+def margins(logits: FloatArray) -> FloatArray:
+    """Returns by how much the largest probability exceeds the second largest.
+
+    Args:
+        logits: (K, h, w) float32.
+
+    Returns:
+        (h, w) float32 in [0, 1]; 1 everywhere for a single class.
+    """
+    if len(logits) == 1:
+        return np.ones_like(logits[0])
+    first = np.maximum(logits[0], logits[1])
+    second = np.minimum(logits[0], logits[1])
+    for plane in logits[2:]:
+        np.maximum(second, np.minimum(first, plane), out=second)
+        np.maximum(first, plane, out=first)
+    total = np.zeros_like(first)
+    for plane in logits:
+        total += np.exp(plane - first)
+    return np.asarray((1 - np.exp(second - first)) / total)
+
+
 @dataclass(frozen=True, slots=True)
 class _Band:
     """Some rows of a frame, and the rows of logits that they need.

@@ -73,6 +73,27 @@ def scaled(image: Image, scale: float) -> Image:
     return np.asarray(small, np.uint8).reshape(*size_wh[::-1], -1)
 
 
+def reduced(image: Image, factor: int) -> Image:
+    """Averages blocks of ``factor`` x ``factor`` pixels, those at the end filled up.
+
+    Args:
+        image: (H, W, C) uint8.
+        factor: Side of a block in pixels.
+
+    Returns:
+        (ceil(H / factor), ceil(W / factor), C) uint8.
+    """
+    if factor == 1:
+        return image
+    height, width = image.shape[:2]
+    if height % factor or width % factor:
+        missing = ((0, -height % factor), (0, -width % factor), (0, 0))
+        image = np.pad(image, missing, mode="edge")
+    size_wh = (image.shape[1] // factor, image.shape[0] // factor)
+    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8).reshape(*size_wh[::-1], -1)
+
+
 def default_channels(spec: ModelSpec) -> ChannelOrder:
     """Returns the order that images for a network come in: "bgr" for photographs, else "bands"."""
     return "bgr" if _colours(spec) else "bands"

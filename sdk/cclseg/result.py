@@ -48,8 +48,8 @@ class Segmentation:
     """
 
     __slots__ = (
-        "_confidence", "_given_logits", "_spec", "age_ms", "device_mask", "frame", "level", "mask",
-        "timing",
+        "_confidence", "_find_confidence", "_given_logits", "_spec", "age_ms", "device_mask",
+        "frame", "level", "mask", "timing",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,7 @@ class Segmentation:
         *,
         timing: Mapping[str, float] | None = None,
         frame: Frame | None = None,
+        confidence: Callable[[], FloatArray] | None = None,
     ) -> None:
         self.mask = mask
         self.timing: dict[str, float] = dict(timing or {})
@@ -69,6 +70,7 @@ class Segmentation:
         self.device_mask: DeviceArray | None = None
         self._given_logits = logits
         self._spec = spec
+        self._find_confidence = confidence
         self._confidence: FloatArray | None = None
 
     def __repr__(self) -> str:
@@ -103,13 +105,15 @@ class Segmentation:
         """(K, h, w) float32 scores at the network's output stride, tiles blended.
 
         Beyond the frame's size they are of mirrored pixels. Not to be changed: confidence is
-        computed from them.
+        computed from them. A refinement leaves them as they are and changes mask and confidence.
         """
         return self._logits
 
     @property
     def confidence(self) -> FloatArray:
         """(H, W) float32 in [0, 1]: probability of each pixel's class; computed on first use."""
+        if self._confidence is None and self._find_confidence is not None:
+            self._confidence = self._find_confidence()
         if self._confidence is None:
             height, width = self.mask.shape
             self._confidence = confidence(

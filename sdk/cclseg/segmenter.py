@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .backends.base import Backend
     from .frame import ChannelOrder, FloatArray, ImageLike
     from .packing import Level
+    from .refinement import Refine
     from .result import Segmentation
     from .sources import OnFrameError
     from .sources.live import OnEvent
@@ -42,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 _SUPPORTED: dict[str, tuple[str, ...]] = {
     "device": ("auto", "cpu"),
-    "refine": ("off",),
+    "refine": ("off", "fast", "full"),
     "temporal": ("off", "smooth"),
     "tta": tuple(SYMMETRIES),
 }
@@ -63,7 +64,9 @@ class Segmenter(Closing):
         precision: "auto" takes the model as it is; any other value must be the model's own.
         tile: Side or (height, width) of a tile in pixels, for models whose input size is open.
         overlap: Share of a tile that neighbouring tiles have in common, None for the model's own.
-        refine: "off"; others come with later versions.
+        refine: "fast" and "full" sharpen each result along the edges of the image, where the
+            network is unsure or everywhere, in the thread of the caller or of the stream
+            (:mod:`cclseg.refinement`).
         temporal: "smooth" takes the frames for consecutive ones of one camera and lets each result
             take over a share of the last one, where both see the same (:mod:`cclseg.temporal`).
         threads: Threads that compute the network, None for all processors of this process; the
@@ -97,7 +100,7 @@ class Segmenter(Closing):
         precision: str = "auto",
         tile: int | tuple[int, int] | None = None,
         overlap: float | None = None,
-        refine: Literal["off"] = "off",
+        refine: Refine = "off",
         temporal: Literal["off", "smooth"] = "off",
         threads: int | None = None,
         budget_ms: float | None = None,
@@ -120,7 +123,7 @@ class Segmenter(Closing):
                     open_vetted(loadable, origin=smaller, backend=backend, threads=threads)
                 )
         networks = [averaged(each, tta) for each in networks]
-        self._use(*networks, overlap=overlap, temporal=temporal, budget_ms=budget_ms)
+        self._use(*networks, overlap=overlap, temporal=temporal, budget_ms=budget_ms, refine=refine)
         _check_precision(precision, self.spec)
 
     @classmethod
@@ -131,6 +134,7 @@ class Segmenter(Closing):
         overlap: float | None = None,
         temporal: Literal["off", "smooth"] = "off",
         budget_ms: float | None = None,
+        refine: Refine = "off",
     ) -> Segmenter:
         """Makes a segmenter around a network that is already open, which it then owns.
 
@@ -139,14 +143,22 @@ class Segmenter(Closing):
             overlap: Share of a tile that neighbouring tiles have in common, None for the model's.
             temporal: As for :class:`Segmenter`.
             budget_ms: As for :class:`Segmenter`.
+            refine: As for :class:`Segmenter`.
         """
-        _check_supported(temporal=temporal)
+        _check_supported(temporal=temporal, refine=refine)
         segmenter = cls.__new__(cls)
-        segmenter._use(backend, overlap=overlap, temporal=temporal, budget_ms=budget_ms)
+        segmenter._use(
+            backend, overlap=overlap, temporal=temporal, budget_ms=budget_ms, refine=refine
+        )
         return segmenter
 
     def _use(
-        self, *backends: Backend, overlap: float | None, temporal: str, budget_ms: float | None
+        self,
+        *backends: Backend,
+        overlap: float | None,
+        temporal: str,
+        budget_ms: float | None,
+        refine: Refine,
     ) -> None:
         """Takes over a network, and a smaller one behind it where there is one."""
         self._backends = backends
@@ -156,10 +168,11 @@ class Segmenter(Closing):
             self.spec = _with_overlap(self.spec, overlap)
         one_at_a_time = threading.Lock()  # streams run networks in threads of their own
         self._inferring = one_at_a_time
-        on_host = temporal != "off" or budget_ms is not None
+        on_host = temporal != "off" or budget_ms is not None or refine != "off"
         self._device_frames = None if on_host else _frames_on_gpu(self._backend, self.spec)
         if on_host and self._backend.on_gpu is not None:
-            _log.warning("temporal= and budget_ms= prepare frames on the processor, not the GPU")
+            text = "temporal=, budget_ms= and refine= prepare frames on the processor, not the GPU"
+            _log.warning(text)
         networks = [
             Network(
                 spec,
@@ -177,7 +190,9 @@ class Segmenter(Closing):
             levels: tuple[Level, ...] = (full_level(self._network),)
         else:
             levels = declared_levels(self._network, *smaller)
-        self._regime = Regime(levels, budget_ms=budget_ms, smooth=temporal == "smooth")
+        self._regime = Regime(
+            levels, budget_ms=budget_ms, smooth=temporal == "smooth", refine=refine
+        )
         self._chooser = LevelChooser(self._regime)
         self._smoother = self._regime.smoother()
         self._runs = {level: LevelRun(level) for level in levels}
@@ -235,7 +250,7 @@ class Segmenter(Closing):
         assert isinstance(image, np.ndarray)
         level = self._chooser.level_for(image, channels=channels)
         assembly = self._runs[level](image, channels=channels)
-        result = assembly.segmentation(image, smoother=self._smoother)
+        result = assembly.segmentation(image, smoother=self._smoother, refiner=self._regime.refiner)
         result.level = level.name
         self._chooser.note(level, result.timing)
         tiles = len(assembly.plan.corners)

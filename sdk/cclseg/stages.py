@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .frame import FloatArray, Frame
     from .levels import LevelChooser
     from .packing import Level, Network
+    from .refinement import Refiner
     from .result import Segmentation
     from .sources import OnFrameError, Source
     from .temporal import TemporalSmoother
@@ -51,6 +52,7 @@ class Feed:
         just_in_time: Take a frame only when the network is free for it.
         chooser: Says at which level each frame is computed.
         smoother: Blends each result with the one before, None for no such thing.
+        refiner: Sharpens each result, None for no such thing.
         on_error: Hears of frames without result; None ends the stream with the error.
     """
 
@@ -61,6 +63,7 @@ class Feed:
     just_in_time: bool
     chooser: LevelChooser
     smoother: TemporalSmoother | None = None
+    refiner: Refiner | None = None
     on_error: OnFrameError | None = None
 
 
@@ -323,7 +326,9 @@ class Stages:
     def _result(self, job: Job) -> Segmentation:
         """Makes the result of a frame, in the order of its feed's frames."""
         feed = self._feeds[job.feed]
-        result = job.assembly.segmentation(job.frame.image, smoother=feed.smoother)
+        result = job.assembly.segmentation(
+            job.frame.image, smoother=feed.smoother, refiner=feed.refiner
+        )
         result.frame, result.level = job.frame, job.level.name
         feed.chooser.note(job.level, result.timing)
         return result

@@ -225,6 +225,7 @@ def _feed(
         just_in_time=chosen == "latest",
         chooser=LevelChooser(regime),
         smoother=regime.smoother(),
+        refiner=regime.refiner,
         on_error=on_error,
     )
 

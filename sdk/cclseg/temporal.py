@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import MissingDependencyError
+from .preprocess import reduced
 from .registration import register
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ class TemporalSmoother:
                 call, so nobody may change it in between.
         """
         stride = self._stride
-        cells = _reduced(image, stride)
+        cells = reduced(image, stride)
         known = logits[:, : cells.shape[0], : cells.shape[1]]
         factor = -(-max(image.shape[:2]) // _REGISTRATION_PX)
         source, by = (cells, factor // stride) if factor % stride == 0 else (image, factor)
-        now = _Memory(image.shape, cells, _grey(_reduced(source, by)), known)
+        now = _Memory(image.shape, cells, _grey(reduced(source, by)), known)
         motion = self._motion(now, factor)
         self.blended = motion is not None
         if self._last is not None and motion is not None:
@@ -182,14 +183,3 @@ def _grey(image: Image) -> Image:
     """Returns the mean of the bands, (h, w) uint8."""
     bands = image.shape[2]
     return np.asarray(cv2.transform(image, np.full((1, bands), 1 / bands)))
-
-
-def _reduced(image: Image, factor: int) -> Image:
-    """Averages blocks of ``factor`` x ``factor`` pixels, those at the end filled up."""
-    height, width = image.shape[:2]
-    if height % factor or width % factor:
-        missing = ((0, -height % factor), (0, -width % factor), (0, 0))
-        image = np.pad(image, missing, mode="edge")
-    size_wh = (image.shape[1] // factor, image.shape[0] // factor)
-    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8).reshape(*size_wh[::-1], -1)

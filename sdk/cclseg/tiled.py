@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import InputError
 from .gpu.arrays import DeviceView, on_host
-from .postprocess import class_ids, regridded
+from .postprocess import class_ids, confidence, regridded
 from .preprocess import Normaliser, channel_places, default_channels, scaled
 from .profiling import StageTimer
 from .result import Segmentation
@@ -16,6 +17,7 @@ from .tiling import Blender, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     from .frame import ChannelOrder, FloatArray, Image, ImageLike
+    from .refinement import Refiner
     from .spec import ModelSpec
     from .temporal import TemporalSmoother
 
@@ -114,13 +116,18 @@ class Assembly:
         self._missing -= 1
 
     def segmentation(
-        self, image: Image, *, smoother: TemporalSmoother | None = None
+        self,
+        image: Image,
+        *,
+        smoother: TemporalSmoother | None = None,
+        refiner: Refiner | None = None,
     ) -> Segmentation:
         """Gives every pixel its class; the result owns its arrays.
 
         Args:
             image: The frame.
             smoother: Blends in what was said of the frame before.
+            refiner: Sharpens the result along the edges of the image.
         """
         plan, canvas = self.plan, self._blender.canvas
         if plan.frame_hw != self._frame_hw:
@@ -131,9 +138,14 @@ class Assembly:
         if smoother is not None:
             with self.timer.stage("temporal"):
                 smoother.smooth(image, canvas)
+        scores, stride = canvas, plan.stride
+        if refiner is not None:
+            with self.timer.stage("refine"):
+                scores, stride = refiner.refined(image, canvas)
         with self.timer.stage("postprocess"):
-            mask = class_ids(canvas, stride=plan.stride, size_hw=self._frame_hw)
-        return Segmentation(mask, canvas, self._spec, timing=self.timer.ms)
+            mask = class_ids(scores, stride=stride, size_hw=self._frame_hw)
+        sure = partial(confidence, scores, stride=stride, size_hw=self._frame_hw)
+        return Segmentation(mask, canvas, self._spec, timing=self.timer.ms, confidence=sure)
 
 
 def check_frame(frame: Any, spec: ModelSpec, channels: ChannelOrder | None) -> None:  # noqa: ANN401

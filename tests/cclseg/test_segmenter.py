@@ -134,7 +134,7 @@ class TestArguments:
                 {"device": "cuda"},
                 "device='cuda' is not supported by this version; known: auto, cpu",
             ),
-            ({"refine": "fast"}, "refine='fast' is not supported"),
+            ({"refine": "best"}, "refine='best' is not supported"),
             ({"temporal": "smoth"}, "did you mean 'smooth'"),
             ({"budget_ms": 0}, "expected milliseconds above 0"),
             ({"precision": "int8"}, "the model 'brightest-band' is fp32"),

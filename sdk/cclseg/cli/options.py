@@ -46,6 +46,16 @@ tta_option = click.option(
 )
 
 
+refine_option = click.option(
+    "--refine",
+    type=click.Choice(["off", "fast", "full"]),
+    default="off",
+    show_default=True,
+    help="Sharpen masks along the edges of the image: where the network is unsure, at half the "
+    "resolution, or every pixel.",
+)
+
+
 def write_report(content: Any, path: Path) -> None:  # noqa: ANN401 - whatever json accepts
     """Writes what a verb reports to the file of ``--json``, or prints it for "-"."""
     if path == STANDARD_OUTPUT:

@@ -16,12 +16,13 @@ from ..models import DEFAULT_MODEL
 from .app import DONE, FAILED, INTERRUPTED, Settings
 from .harvest import harvest_options, with_harvest
 from .operation import about, is_served, operation_options, supervised
-from .options import STANDARD_OUTPUT, json_option, tta_option, write_report
+from .options import STANDARD_OUTPUT, json_option, refine_option, tta_option, write_report
 from .position import Positioning, position_options
 
 if TYPE_CHECKING:
     from ..mavlink import TelemetryStats
     from ..pipeline import JobSummary
+    from ..refinement import Refine
     from ..sinks import Sink
     from ..sinks.geo import GeoOptions
     from ..sources import Source
@@ -63,6 +64,7 @@ _SHOWN_FAILURES = 20
     help="What a frame may take; the work is cut down to keep 99 of 100 within it.",
 )
 @tta_option
+@refine_option
 @operation_options
 @harvest_options
 @json_option
@@ -86,6 +88,7 @@ def predict(
     temporal: Literal["off", "smooth"],
     budget_ms: float | None,
     tta: Tta,
+    refine: Refine,
     json_path: Path | None,
 ) -> None:
     """Segment the frames of SOURCE: images, a video, a camera or a stream.
@@ -132,6 +135,7 @@ def predict(
                 temporal=temporal,
                 budget_ms=budget_ms,
                 tta=tta,
+                refine=refine,
             )
         supervisor.describe(about(frames.name, segmenter))
         as_json = ctx.obj.log_json
@@ -152,6 +156,7 @@ def predict(
             "backend": segmenter.backend,
             "precision": segmenter.spec.precision,
             "tta": tta,
+            "refine": refine,
             "telemetry": None if telemetry is None else asdict(telemetry.stats()),
         }
     if json_path is not None:

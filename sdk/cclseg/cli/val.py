@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import STANDARD_OUTPUT, json_option, tta_option, writable, write_report
+from .options import (
+    STANDARD_OUTPUT,
+    json_option,
+    refine_option,
+    tta_option,
+    writable,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from ..metrics import ConfusionMatrix
+    from ..refinement import Refine
     from ..symmetries import Tta
 
 
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--backend", default="auto", show_default=True, help="Library that runs the model.")
 @click.option("--threads", type=int, help="Threads of the backend (default: all cores).")
 @tta_option
+@refine_option
 @click.option(
     "--report",
     "page",
@@ -37,6 +46,7 @@ def val(
     backend: str,
     threads: int | None,
     tta: Tta,
+    refine: Refine,
     page: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -62,7 +72,7 @@ def val(
     dataset.check((split,))
     console = Console(stderr=True)
     with (
-        Segmenter(model, backend=backend, threads=threads, tta=tta) as segmenter,
+        Segmenter(model, backend=backend, threads=threads, tta=tta, refine=refine) as segmenter,
         Progress(console=console, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task(f"{segmenter.spec.name} on {split}", total=None)
@@ -76,7 +86,9 @@ def val(
     title = f"{spec.name} on {data.name}, split {split}"
     if tta != "none":
         title += f", averaged over {tta}"
-    report = matrix.report(spec.class_names) | record.to_json() | {"tta": tta}
+    if refine != "off":
+        title += f", refined ({refine})"
+    report = matrix.report(spec.class_names) | record.to_json() | {"tta": tta, "refine": refine}
     if page:
         write_bytes(page, val_page(matrix, record, spec, title=title).encode())
     if json_path:

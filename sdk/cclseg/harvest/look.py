@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MissingDependencyError
+from ..postprocess import margins
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,28 +60,6 @@ def look_at(frame: Frame, result: Segmentation) -> Look:
         _coarse(doubt, *_DOUBT),
     ]
     return Look(float(doubt.mean()), float(unsure.mean()), np.concatenate(features))
-
-
-def margins(logits: FloatArray) -> FloatArray:
-    """Returns by how much the largest probability exceeds the second largest.
-
-    Args:
-        logits: (K, h, w) float32.
-
-    Returns:
-        (h, w) float32 in [0, 1]; 1 everywhere for a single class.
-    """
-    if len(logits) == 1:
-        return np.ones_like(logits[0])
-    first = np.maximum(logits[0], logits[1])
-    second = np.minimum(logits[0], logits[1])
-    for plane in logits[2:]:
-        np.maximum(second, np.minimum(first, plane), out=second)
-        np.maximum(first, plane, out=first)
-    total = np.zeros_like(first)
-    for plane in logits:
-        total += np.exp(plane - first)
-    return np.asarray((1 - np.exp(second - first)) / total)
 
 
 def rivals(result: Segmentation) -> tuple[str, str] | None:

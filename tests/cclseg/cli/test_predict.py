@@ -231,6 +231,21 @@ def test_symmetries_are_asked_for_by_name(predict, network, flight, tmp_path):
     assert predict(flight, "--tta", "d8")[0] == 2
 
 
+@pytest.mark.parametrize("refine", ["fast", "full"])
+def test_refinements_are_asked_for_by_name(predict, network, flight, tmp_path, refine):
+    from cclseg import Segmenter
+
+    assert predict(flight, "--refine", refine, "--json", "j.json")[0] == 0
+    report = json.loads((tmp_path / "j.json").read_text())
+    assert report["refine"] == refine
+    assert report["stage_ms"]["refine"] > 0
+    with Segmenter(network, backend="onnxruntime", refine=refine) as segment:
+        expected = [segment(colour_patches((48, 64), seed=index)).mask for index in range(4)]
+    written = images_in(tmp_path / "flight_masks")
+    np.testing.assert_array_equal([mask[:, :, 0] for mask in written], expected)
+    assert predict(flight, "--refine", "best")[0] == 2
+
+
 class TestSteadyOutput:
     def test_smoothing_is_asked_for_by_name(self, predict, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

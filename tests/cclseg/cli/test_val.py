@@ -46,6 +46,20 @@ def test_it_averages_over_symmetries_when_asked_to(cclseg, data, network, tmp_pa
     assert figures["d4"]["miou"] == pytest.approx(figures["none"]["miou"], abs=0.01)
 
 
+def test_it_refines_when_asked_to(cclseg, data, network, tmp_path):
+    figures = {}
+    for refine in ("off", "fast", "full"):
+        path = tmp_path / f"{refine}.json"
+        words = ("--refine", refine, "--json", str(path), "--threads", "1")
+        done = cclseg("val", str(network), data, *words)
+        assert done.returncode == 0, done.stderr
+        assert (f"refined ({refine})" in done.stdout) == (refine != "off")
+        figures[refine] = json.loads(path.read_text())
+    assert [content["refine"] for content in figures.values()] == ["off", "fast", "full"]
+    # Patches of one colour with sharp edges: blocks of logits across them are what goes wrong.
+    assert figures["full"]["boundary_f"] >= figures["off"]["boundary_f"]
+
+
 def test_quarter_turns_of_long_tiles_are_refused_with_advice(cclseg, data, tmp_path):
     wide = write_brightest_band(tmp_path / "wide.onnx", brightest_band_spec(tile_hw=(32, 64)))
     done = cclseg("val", str(wide), data, "--tta", "d4", "--threads", "1")

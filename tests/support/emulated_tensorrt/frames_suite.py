@@ -352,6 +352,17 @@ def test_averaged_over_symmetries_the_processor_prepares_frames_and_says_so(
     assert "on the processor, not the GPU" in caplog.text
 
 
+def test_refined_frames_are_prepared_by_the_processor_and_the_log_says_so(device, tmp_path, caplog):
+    engine = TensorRtBackend.open(engine_for(tmp_path, (1, 2, 3)))
+    with Segmenter.from_backend(engine, refine="fast") as segment:
+        out = segment(colour_patches((50, 70)))
+        assert out.timing["refine"] > 0
+        assert out.device_mask is None
+        with pytest.raises(InputError, match="copy it to the host"):
+            segment(CudaArray(4096, (8, 8, 3)))
+    assert "refine= prepare frames on the processor, not the GPU" in caplog.text
+
+
 def test_without_nvrtc_the_processor_prepares_frames_and_says_so(
     device, tmp_path, monkeypatch, caplog
 ):
