@@ -10,10 +10,13 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +28,7 @@ from cclseg.dataset import open_dataset
 from cclseg.errors import InputError
 from cclseg.evaluate import evaluate
 from cclseg.files import write_json
+from cclseg.machine import read_machine
 from cclseg_export.int8 import calibrated_writer
 from cclseg_export.material import checked_material
 from cclseg_export.options import ExportOptions
@@ -96,41 +100,70 @@ def run_trials(
     """Trains and measures; yields each trial with its figures as it is done.
 
     Args:
-        trials: Taken in their order.
+        trials: Taken in their order, those finished earlier first.
         data: Dataset folder.
         campaign: Folder of the runs.
-        jobs: Trials at a time, each in a process with one thread.
-        hours: When they are over no further trial is begun; the first one always is.
+        jobs: Trials at a time, each in a process with its share of the processors.
+        hours: When they are over no further trial is begun; one always is where none is finished.
     """
     start = time.monotonic()
-    waiting = list(trials)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    waiting = []
+    for trial in trials:
+        if _figures_path(trial, campaign).exists():
+            yield trial, run_trial(trial, data, campaign)
+        else:
+            waiting.append(trial)
+    must_begin = len(waiting) == len(trials)
+    pool_of_workers = ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(max(1, read_machine().cores // jobs),),
+    )
+    with pool_of_workers as pool:
         running = {}
         while waiting or running:
             while waiting and len(running) < jobs:
-                if len(waiting) < len(trials) and time.monotonic() - start >= hours * 3600:
+                if not must_begin and time.monotonic() - start >= hours * 3600:
                     waiting.clear()
                     break
                 trial = waiting.pop(0)
                 running[pool.submit(run_trial, trial, data, campaign)] = trial
+                must_begin = False
             if running:
                 done = next(as_completed(running))
                 yield running.pop(done), done.result()
 
 
+def _figures_path(trial: Trial, campaign: Path) -> Path:
+    """Returns the file that a finished trial leaves."""
+    return trial.folder(campaign) / "figures.json"
+
+
+def _start_worker(threads: int) -> None:
+    """Lets this process end when the campaign is killed; its trial is resumed later."""
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def run_trial(trial: Trial, data: Path, campaign: Path) -> dict[str, Any]:
-    """Trains a candidate in this process by one thread, and measures it on val and test.
+    """Trains a candidate in this process, and measures it on val and test.
 
     Returns:
         Figures, also in ``figures.json`` of the trial's folder: "network", "recipe", "parameters",
         "macs" (of a 512 x 512 image), the reports "val" and "test", and "curve": step, seconds
         and mIoU of each validation, empty where the run was interrupted, whose time is unknown.
     """
-    torch.set_num_threads(1)
     folder = trial.folder(campaign)
     recipe = dataclasses.replace(trial.candidate.recipe, seed=trial.seed)
-    target = folder / "figures.json"
+    target = _figures_path(trial, campaign)
     if target.exists():
         figures: dict[str, Any] = json.loads(target.read_text())
         if figures["recipe"] != json.loads(json.dumps(dataclasses.asdict(recipe))):
@@ -192,7 +225,7 @@ def add_campaign_arguments(parser: argparse.ArgumentParser, *, work: str) -> Non
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--validations", type=int, default=5, help="per training")
     parser.add_argument("--hours", type=float, default=240, help="then no further trial is begun")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, a thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, sharing CPUs")
     parser.add_argument("--threads", type=int, default=2, help="of a network that is timed")
     parser.add_argument("--samples", type=int, default=100, help="timed calls of a network")
     parser.add_argument("--work", type=Path, default=Path(work), help="folder of the runs")
@@ -223,6 +256,8 @@ def measured(
             f"{trial.candidate.name} seed {trial.seed}: mIoU {found['test']['miou']:.4f}",
             flush=True,
         )
+    for finished in figures.values():
+        finished.sort(key=lambda trial: int(trial["seed"]))
     return figures
 
 

@@ -155,13 +155,16 @@ class BoundaryScore:
     Precision is the share of predicted boundary pixels with a true one within the tolerance,
     recall the share of true ones with a predicted one (Csurka et al., BMVC 2013, pooled over
     images and classes). Pixels within the tolerance of an ignored one do not count.
+
+    Attributes:
+        counts: (2, 2) int64; predicted and true boundary pixels, in the first column those near one
+            of the other kind, in the second all.
     """
 
     def __init__(self, *, tolerance_px: int = 2, ignore_index: int = 255) -> None:
         self._tolerance_px = tolerance_px
         self._ignore_index = ignore_index
-        self._hits = np.zeros(2, np.int64)  # predicted near a true one, true near a predicted one
-        self._totals = np.zeros(2, np.int64)
+        self.counts: Counts = np.zeros((2, 2), np.int64)
 
     def update(self, mask: Mask, label: Mask) -> None:
         """Adds one image: (H, W) predicted and true class ids."""
@@ -170,17 +173,18 @@ class BoundaryScore:
         pairs = (_boundaries(mask), _boundaries(label))
         predicted, true = (boundary & usable for boundary in pairs)
         near_predicted, near_true = (_dilated(b, self._tolerance_px) for b in pairs)
-        self._hits += (int((predicted & near_true).sum()), int((true & near_predicted).sum()))
-        self._totals += (int(predicted.sum()), int(true.sum()))
+        for row, boundary, near in ((0, predicted, near_true), (1, true, near_predicted)):
+            self.counts[row] += (int((boundary & near).sum()), int(boundary.sum()))
 
     @property
     def f_score(self) -> float:
         """Harmonic mean of boundary precision and recall; NaN where there are no boundaries."""
-        if not self._totals.any():
+        hits, totals = self.counts.T
+        if not totals.any():
             return float("nan")
-        if not self._hits.all():
+        if not hits.all():
             return 0.0
-        precision, recall = self._hits / self._totals
+        precision, recall = hits / totals
         return float(2 * precision * recall / (precision + recall))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from streaming import until
 from tiny_dataset import write_dataset
 
 _BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -51,6 +52,27 @@ def test_an_ablation_goes_on_where_its_time_ended(folder):
     assert result["candidates"]["baseline"] == first["candidates"]["baseline"]  # trained once
     assert table.count("\n") == 2 + 3
     assert "up=corr seed 1: mIoU" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_killed_campaign_leaves_no_process_behind(folder):
+    words = ["--models", "ccl-nano", "ccl-small", "--jobs", "2", "--steps", "100000", *_SMALL[2:]]
+    script = [sys.executable, _BENCHMARKS / "rivals.py", folder / "data"]
+    with subprocess.Popen([*script, *words, "--work", folder / "runs"]) as campaign:
+        until(lambda: len(list(folder.glob("runs/*/seed1/config.json"))) == 2)
+        workers = Path(f"/proc/{campaign.pid}/task/{campaign.pid}/children").read_text().split()
+        campaign.kill()
+    assert len(workers) >= 2
+    until(lambda: not any(_is_running(worker) for worker in workers))
+
+
+def _is_running(process):
+    try:
+        words = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return words.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_every_value_is_tried_in_place_of_the_default(scripts):

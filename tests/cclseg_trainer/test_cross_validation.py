@@ -69,6 +69,9 @@ class TestOutcome:
         pooled = ConfusionMatrix(3)
         pooled.counts += total
         assert figures["pooled"]["miou"] == pytest.approx(pooled.miou)
+        folds = [json.loads(path.read_text()) for path in out.glob("*/left_out.json")]
+        pooled.boundary.counts += np.sum([fold["boundary"] for fold in folds], axis=0)
+        assert figures["pooled"]["boundary_f"] == pytest.approx(pooled.boundary.f_score)
         assert figures["pooled"]["images"] == 4
         assert figures["pooled"]["pixels"] == 4 * 60 * 64  # four rows have no label
 

@@ -148,6 +148,7 @@ def test_training_takes_its_weights_over(folder, tiny_dataset, tmp_path):
         steps=1, batch_size=2, crop_px=64, warmup_steps=0, lr=1e-12, pretrained=False
     )
     trained = train(tiny_dataset, NANO, still, tmp_path / "second", start=pretrained).best
+    assert load_checkpoint(trained).spec.trained_on == (folder.name, tiny_dataset.root.name)
     before, after = (load_checkpoint(path).weights for path in (pretrained, trained))
     names = [name for name in before if name.endswith((".weight", ".bias"))]
     assert any(name.startswith("encoder.") for name in names)

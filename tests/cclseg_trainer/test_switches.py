@@ -48,6 +48,7 @@ ROWS = {
     },
     "ssd, danet": {"fusion": "full", "metric": "ssd", "ctx": "danet", "auto": "attention"},
     "sad, ema": {"metric": "sad", "ctx": "ema", "auto": "biased-attention"},
+    "dense, laplacian": {"dense": "harmonic", "blocks": (0, 0, 0, 4, 0), "head": "laplacian"},
     "criss-cross": {"ctx": "criss-cross", "indices": INDEX_NAMES, **FOUR_BANDS},
     "interlaced": {"ctx": "interlaced", "expansion": 3},
 }  # fmt: skip

@@ -75,10 +75,11 @@ class CrossValidation:
 
     @property
     def pooled(self) -> ConfusionMatrix:
-        """The sum of the folds' matrices; boundaries are not pooled."""
+        """The sum of the folds' counts, those of boundaries included."""
         pooled = ConfusionMatrix(self.spec.num_classes)
         for fold in self.folds:
             pooled.counts += fold.matrix.counts
+            pooled.boundary.counts += fold.matrix.boundary.counts
             pooled.images += fold.matrix.images
         return pooled
 
@@ -88,7 +89,7 @@ class CrossValidation:
         mean, deviation = mean_and_std(np.array([fold.matrix.miou for fold in self.folds]))
         pooled, names = self.pooled, self.spec.class_names
         return {
-            "pooled": _figures(pooled, names),
+            "pooled": pooled.report(names),
             "mean_miou": mean,
             "std_miou": deviation,
             "per_class_iou": {
@@ -96,8 +97,7 @@ class CrossValidation:
                 for name, column in zip(names, iou.T, strict=True)
             },
             "folds": {
-                fold.name: {"step": fold.step, **_figures(fold.matrix, names)}
-                for fold in self.folds
+                fold.name: {"step": fold.step, **fold.matrix.report(names)} for fold in self.folds
             },
             "confusion": pooled.counts.tolist(),
         }
@@ -167,13 +167,15 @@ def _measure(fold: Fold, run: Path) -> None:
     page = val_page(matrix, record, spec, title=f"{spec.name} on {fold.name}, left out")
     write_bytes(run / PAGE_NAME, page.encode())
     report = matrix.report(dataset.class_names) | record.to_json()
-    write_json(run / RESULT_NAME, report | {"confusion": matrix.counts.tolist()})
+    counts = {"confusion": matrix.counts.tolist(), "boundary": matrix.boundary.counts.tolist()}
+    write_json(run / RESULT_NAME, report | counts)
 
 
 def _read_result(fold: Fold, run: Path) -> FoldResult:
     matrix = ConfusionMatrix(len(fold.dataset.class_names))
     measured = _read_own(run / RESULT_NAME)
     matrix.counts += np.array(measured["confusion"], np.int64)
+    matrix.boundary.counts += np.array(measured["boundary"], np.int64)
     matrix.images = measured["images"]
     return FoldResult(fold.name, _read_own(run / TRAINED_NAME)["step"], matrix)
 
@@ -221,10 +223,3 @@ def _start(folder: Path, plan: dict[str, Any]) -> None:
             f"{path} is of another cross-validation (other {', '.join(changed)}); use the old "
             "settings to continue it, or another folder"
         )
-
-
-def _figures(matrix: ConfusionMatrix, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the figures that follow from the counts."""
-    report = matrix.report(class_names)
-    del report["boundary_f"]
-    return report

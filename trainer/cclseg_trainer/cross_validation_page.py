@@ -31,6 +31,7 @@ def cross_validation_page(outcome: CrossValidation, *, title: str) -> str:
                 "mean IoU of all folds pooled": figure(figures["pooled"]["miou"]),
                 "mean over folds ± deviation": mean_and_deviation(figures),
                 "of the labelled pixels are right": percent(figures["pooled"]["accuracy"]),
+                "boundary F, within 2 pixels": figure(figures["pooled"]["boundary_f"]),
             }
         ),
         report.section("Every group, as it was left out", _fold_table(figures), _FOLD_NOTE),

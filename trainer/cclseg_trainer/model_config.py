@@ -19,6 +19,8 @@ Context = Literal[
 Adaptive = Literal["none", "deform", "lsk"]
 AutoCorrelation = Literal["none", "descriptor", "rotation", "attention", "biased-attention"]
 LagWeights = Literal["static", "dynamic"]
+Dense = Literal["none", "harmonic"]
+Head = Literal["plain", "laplacian"]
 Index = Literal["ndvi", "arvi", "savi", "exg", "vari"]
 MOST_EDGE_LEVELS = 3
 INDEX_NAMES: tuple[Index, ...] = typing.get_args(Index)
@@ -92,7 +94,12 @@ class CCLConfig(ModelConfig):
         adaptive: Block with a receptive field that follows the content, on the deepest map.
         auto: Auto-correlation of the encoder's maps at strides 8, 16, 32.
         lag_weights: Of the auto-correlation: learnt, or learnt and changed by the image.
+        dense: Links between the residual blocks at stride 16 that leave blocks out ("gnd" only).
+        head: Scores from the finest map alone, or from a Laplacian pyramid of all three.
         activation: "relu6" is the fastest in INT8.
+
+    Raises:
+        InputError: Dense links in an encoder whose blocks are not ours.
     """
 
     output_stride: ClassVar[int] = 4
@@ -112,7 +119,17 @@ class CCLConfig(ModelConfig):
     adaptive: Adaptive = "none"
     auto: AutoCorrelation = "none"
     lag_weights: LagWeights = "static"
+    dense: Dense = "none"
+    head: Head = "plain"
     activation: Activation = "relu6"
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        if self.dense != "none" and self.encoder != "gnd":
+            raise InputError(
+                f"dense is {self.dense!r}, but the blocks of the encoder {self.encoder!r} are "
+                "fixed; expected 'none', or a network of ours: ccl-nano, ccl-small, ccl-base"
+            )
 
 
 SWITCHES: dict[str, str] = {
@@ -123,6 +140,8 @@ SWITCHES: dict[str, str] = {
     "adaptive": "Block whose receptive field follows the content.",
     "auto": "Auto-correlation of the encoder's maps.",
     "lag_weights": "Weights of the auto-correlation's lags.",
+    "dense": "Links that leave blocks of our own encoder out.",
+    "head": "Scores from the finest map, or from a pyramid.",
     "activation": "Activation of decoder and own encoder.",
 }
 """The choices of a CCL network that the command line offers, with what they choose."""

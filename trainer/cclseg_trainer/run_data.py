@@ -117,9 +117,22 @@ def _band_names(config: ModelConfig) -> tuple[str, ...]:
     return config.band_names or usual
 
 
-def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) -> ModelSpec:
-    """Returns what a network will say of itself."""
-    trained_on = [dataset.root.resolve().name]
+def spec_for(
+    dataset: DatasetFolder,
+    config: ModelConfig,
+    sampler: CropSampler,
+    *,
+    seen_before: Sequence[str] = (),
+) -> ModelSpec:
+    """Returns what a network will say of itself.
+
+    Args:
+        dataset: What it learns.
+        config: The network, fitted to the data.
+        sampler: Makes its crops.
+        seen_before: Names of the data that the weights it begins with have seen.
+    """
+    trained_on = [*seen_before, dataset.root.resolve().name]
     if sampler.config.augment.virtual_share:
         trained_on.append("virtual flight")
     if sampler.config.pretrained and config.encoder in ("lite0", "lite2"):
@@ -134,5 +147,5 @@ def spec_for(dataset: DatasetFolder, config: ModelConfig, sampler: CropSampler) 
         output_stride=config.output_stride,
         ignore_index=dataset.ignore_index,
         description=f"{config.name} for {', '.join(dataset.class_names)}",
-        trained_on=tuple(trained_on),
+        trained_on=tuple(dict.fromkeys(trained_on)),
     )

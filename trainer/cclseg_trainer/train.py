@@ -201,7 +201,8 @@ def open_run(
     if config.quantize:
         spec = check_quantized_origin(origin, model_config, dataset.class_names).spec
     else:
-        spec = spec_for(dataset, model_config, sampler)
+        seen_before = origin.spec.trained_on if origin else ()
+        spec = spec_for(dataset, model_config, sampler, seen_before=seen_before)
     taught_by = load_teachers(teachers, spec)
     if config.quantize and origin and not taught_by:
         taught_by = [origin]

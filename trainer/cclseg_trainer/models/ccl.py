@@ -13,6 +13,7 @@ from .blocks import conv_bn
 from .context import build_context
 from .encoders import GNDEncoder, build_encoder
 from .fusion import CCLFusion
+from .laplacian import LaplacianPyramid
 from .network import SegmentationNetwork
 from .upsample import CorrelationUpsample, build_upsample
 
@@ -43,17 +44,23 @@ class CCLNet(SegmentationNetwork):
                 blocks=config.blocks,
                 act=act,
                 expansion=config.expansion,
+                dense=config.dense,
             )
             if config.encoder == "gnd"
             else build_encoder(config.encoder, config.encoder_bands)
         )
-        last = config.decoder_widths[-1]
-        head = nn.Sequential(
+        last, classes = config.decoder_widths[-1], config.num_classes
+        scores = nn.Sequential(
             conv_bn(last, last, kernel=3, groups=last, act=act),
             nn.Dropout2d(0.1),
-            nn.Conv2d(last, config.num_classes, 1),
+            nn.Conv2d(last, classes, 1),
         )
+        has_pyramid = config.head == "laplacian"
+        head = nn.Sequential(_unchanged(classes)) if has_pyramid else scores
         super().__init__(config, encoder, decoded_widths=config.decoder_widths, head=head)
+        self.pyramid = (
+            LaplacianPyramid(config.decoder_widths, classes, scores) if has_pyramid else None
+        )
         _, *shallow, deepest = config.widths
         self.auto = (
             AutoCorrelationPyramid(
@@ -76,7 +83,10 @@ class CCLNet(SegmentationNetwork):
         self.fusions = nn.ModuleList(fusions)
 
     def decode(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps at strides 2 to 32, the first unused -> decoded maps at strides 16, 8, 4."""
+        """Maps at strides 2 to 32, the first unused -> decoded maps at strides 16, 8, 4.
+
+        Behind them come the scores of the Laplacian pyramid, where there is one.
+        """
         if self.auto is not None:
             maps = [*maps[:2], *self.auto(maps[2:])]
         _, *shallow, deep = maps
@@ -86,4 +96,13 @@ class CCLNet(SegmentationNetwork):
             larger = up(deep, skip) if isinstance(up, CorrelationUpsample) else up(deep)
             deep = fusion(larger, skip)
             decoded.append(deep)
-        return decoded
+        return decoded if self.pyramid is None else [*decoded, self.pyramid(decoded)]
+
+
+def _unchanged(channels: int) -> nn.Conv2d:
+    """A convolution that changes nothing yet: prior and temperature are folded into it later."""
+    conv = nn.Conv2d(channels, channels, 1)
+    nn.init.dirac_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,9 +15,62 @@ from .blocks import GND, ResidualGND, conv_bn
 from .resnet import ResNet18
 
 if TYPE_CHECKING:
-    from ..model_config import Activation, Encoder
+    from ..model_config import Activation, Dense, Encoder
 
 _GND_KERNELS = ((3,), (3,), (3, 5), (3, 5, 7), (3, 5, 7))
+_DENSE_STAGE = 2  # of those behind the stem: the one at stride 16, which has the most blocks
+
+
+class LinkedBlock(nn.Module):
+    """A block that sees earlier maps: ``block(x + gamma BN(W [x_1, x_2, ...]))``, gamma 0 at first.
+
+    Args:
+        channels: C of all maps.
+        block: (N, C, H, W) -> (N, C, H, W).
+        links: How many earlier maps it sees.
+    """
+
+    def __init__(self, channels: int, block: nn.Module, links: int) -> None:
+        super().__init__()
+        self.block = block
+        self.link = conv_bn(channels * links, channels)
+        self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+        """(N, C, H, W), the latest map, and the earlier ones -> (N, C, H, W)."""
+        y: Tensor = self.block(x + self.gamma * self.link(torch.cat(list(earlier), 1)))
+        return y
+
+
+class HarmonicBlocks(nn.Module):
+    """A chain of blocks with links that leave blocks out (HarDNet, arXiv:1909.00948).
+
+    Block k sees, besides the map before it, that of block k - d for each power of two ``d >= 2``
+    that divides k.
+
+    Args:
+        channels: C of all maps.
+        blocks: The chain, each (N, C, H, W) -> (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._seen = [
+            [k - 2**n for n in range(1, k.bit_length()) if k % 2**n == 0]
+            for k in range(1, len(blocks) + 1)
+        ]
+        self.blocks = nn.ModuleList(
+            LinkedBlock(channels, block, len(seen)) if seen else block
+            for block, seen in zip(blocks, self._seen, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        maps = [x]
+        for block, seen in zip(self.blocks, self._seen, strict=True):
+            x = block(x, [maps[place] for place in seen]) if seen else block(x)
+            maps.append(x)
+        return x
 
 
 class GNDEncoder(nn.Module):
@@ -30,6 +85,7 @@ class GNDEncoder(nn.Module):
         blocks: Residual GND blocks at these strides.
         act: Activation.
         expansion: Inner widening of the residual blocks.
+        dense: "harmonic" for links between the blocks at stride 16.
     """
 
     def __init__(
@@ -40,6 +96,7 @@ class GNDEncoder(nn.Module):
         blocks: tuple[int, ...],
         act: Activation,
         expansion: int = 2,
+        dense: Dense = "none",
     ) -> None:
         super().__init__()
         self.widths = widths
@@ -57,9 +114,11 @@ class GNDEncoder(nn.Module):
                 if index == 0
                 else GND(previous, width, kernels, act)
             )
-            residual = (
+            residual: list[nn.Module] = [
                 ResidualGND(width, kernels, act, expansion) for _ in range(blocks[index + 1])
-            )
+            ]
+            if dense == "harmonic" and index == _DENSE_STAGE:
+                residual = [HarmonicBlocks(width, residual)]
             stages.append(nn.Sequential(widen, nn.MaxPool2d(2), *residual))
             previous = width
         self.stages = nn.ModuleList(stages)
