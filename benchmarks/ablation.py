@@ -43,15 +43,15 @@ _DEFAULT = AugmentConfig()
 AUGMENTATIONS = {
     "none": _PLAIN,
     "zoom": replace(_PLAIN, scale=_DEFAULT.scale),
-    "zoom+light": replace(_DEFAULT, balanced_share=0, paste_share=0),
-    "zoom+light+balance": replace(_DEFAULT, paste_share=0),
+    "zoom+light": replace(_DEFAULT, balanced_share=0),
     "default": _DEFAULT,
+    "default+paste": replace(_DEFAULT, paste_share=0.25),
     "default+mixing": replace(_DEFAULT, class_mix_share=0.2, mosaic_share=0.2),
     "default+virtual": replace(_DEFAULT, virtual_share=0.15),
 }
-"""Groups of changes, each with those before it. "zoom" includes turns and flips, which all have;
-"light" is exposure, colour, blur and noise; "balance" draws rare classes more often; the default
-pastes objects of rare classes as well."""
+"""Groups of changes, each with those before it up to the default. "zoom" includes turns and flips,
+which all have; "light" is exposure, colour, blur and noise; the default draws rare classes more
+often as well, "paste" copies objects of them into other crops."""
 
 _HEADS = {"edge_levels": (1, 3), "tokens": (0, 16)}  # of training, whose values are numbers
 _FACTORS = (*SWITCHES, *_HEADS, _AUGMENTATION)

@@ -30,7 +30,7 @@ class AugmentConfig:
     scale: tuple[float, float] = (0.25, 1.6)
     balanced_share: float = 0.5
     balance_temperature: float = 0.1
-    paste_share: float = 0.25
+    paste_share: float = 0.0
     class_mix_share: float = 0.0
     mosaic_share: float = 0.0
     virtual_share: float = 0.0
