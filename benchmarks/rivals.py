@@ -91,10 +91,10 @@ def _accuracy(entry: dict[str, Any]) -> float:
 def _converged(trial: dict[str, Any]) -> dict[str, float] | None:
     """Returns the first validation with most of the accuracy of the last one.
 
-    None where the run was resumed behind its last step, so that nobody saw it learn.
+    None where nobody saw it learn: with a single validation, or resumed behind its last step.
     """
     curve = trial["curve"]
-    if not curve:
+    if len(curve) < 2:
         return None
     enough = _CONVERGED * (curve[-1]["miou"] or 0)
     return next(point for point in curve if (point["miou"] or 0) >= enough)
