@@ -46,7 +46,7 @@ class PriorTrial:
     def __init__(
         self, weights: Tensor, spec: ModelSpec, strengths: Sequence[float] = STRENGTHS
     ) -> None:
-        self._spec = spec
+        self._spec, self._strengths = spec, strengths
         self._shifts = [s * torch.log(weights / weights.mean()).cpu() for s in strengths]
         self._matrices = [
             ConfusionMatrix(len(weights), ignore_index=spec.ignore_index) for _ in strengths
@@ -70,6 +70,8 @@ class PriorTrial:
 
         Its metrics are those of the best strength.
         """
+        for strength, matrix in zip(self._strengths, self._matrices, strict=True):
+            logger.info("prior strength %.2f: mIoU %.4f", strength, matrix.miou)
         name = next(name for name in checkpoint.weights if _HEAD_BIAS.fullmatch(name))
         bias = checkpoint.weights[name]
         return dataclasses.replace(
@@ -81,5 +83,4 @@ class PriorTrial:
     def _best(self) -> int:
         # Without a labelled pixel no strength is better than the first, which shifts least.
         scores = [matrix.report(self._spec.class_names)["miou"] or 0 for matrix in self._matrices]
-        logger.info("mIoU by prior strength: %s", ", ".join(f"{score:.4f}" for score in scores))
         return scores.index(max(scores))
