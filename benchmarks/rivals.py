@@ -2,17 +2,19 @@
 
 Usage: python benchmarks/rivals.py [DATA] [--models NAME ...] [--steps N] [--seeds N] [-o FILE]
 
-All networks see the same crops in the same order. Those on EfficientNet-Lite start from the same
-ImageNet weights, all others from random ones. What a network loses in INT8 is measured, not
-repaired. The table and the plot with the Pareto front lie beside the result file. The defaults are
-a campaign for a GPU or many days; --steps, --crop and --seeds make it smaller, and --hours bounds
-it. Started again it goes on where it stopped.
+All networks see the same crops in the same order, so they are compared by the seeds that all of
+them have. Those on EfficientNet-Lite start from the same ImageNet weights, all others from random
+ones. What a network loses in INT8 is measured, not repaired. The table and the plot with the Pareto
+front lie beside the result file. The defaults are a campaign for a GPU or many days; --steps,
+--crop and --seeds make it smaller, and --hours bounds it. Started again it goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
@@ -29,6 +31,7 @@ from _campaign import (
 )
 from _record import write_result
 from _tile_latency import BACKENDS
+from matplotlib.patheffects import withStroke
 
 from cclseg.files import replacing, write_bytes
 from cclseg_trainer.models import VARIANTS
@@ -62,11 +65,16 @@ def main() -> None:
         for name, trials in figures.items()
     }
     target = write_result("rivals", {"networks": entries}, arguments.out)
+    print(write_table(entries, target), target, sep="\n")
+
+
+def write_table(entries: dict[str, Any], target: Path) -> str:
+    """Writes the table and the plot beside the result file; returns the table."""
     table = "\n".join([*_table(entries), ""])
     write_bytes(target.with_suffix(".md"), table.encode())
     with replacing(target.with_suffix(".png")) as picture:
         _plot(entries).savefig(picture, dpi=120)
-    print(table, target, sep="\n")
+    return table
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
@@ -82,10 +90,21 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def _accuracy(entry: dict[str, Any]) -> float:
-    """Mean test mIoU over the seeds, with what INT8 costs the first one."""
-    loss = entry["trials"][0]["test"]["miou"] - entry["int8"]["miou"]
-    return float(np.mean([t["test"]["miou"] for t in entry["trials"]]) - loss)
+def _common_seeds(entries: dict[str, Any]) -> set[int]:
+    """Returns the seeds that every network was trained with."""
+    seeds = ({trial["seed"] for trial in entry["trials"]} for entry in entries.values())
+    return set.intersection(*seeds)
+
+
+def _accuracies(entries: dict[str, Any]) -> dict[str, float]:
+    """Returns the mean test mIoU over the common seeds, with what INT8 costs the first one."""
+    common = _common_seeds(entries)
+    found = {}
+    for name, entry in entries.items():
+        scores = [t["test"]["miou"] for t in entry["trials"] if t["seed"] in common]
+        loss = entry["trials"][0]["test"]["miou"] - entry["int8"]["miou"]
+        found[name] = float(np.mean(scores) - loss)
+    return found
 
 
 def _converged(trial: dict[str, Any]) -> dict[str, float] | None:
@@ -101,15 +120,17 @@ def _converged(trial: dict[str, Any]) -> dict[str, float] | None:
 
 
 def _table(entries: dict[str, Any]) -> Iterator[str]:
+    accuracies, common = _accuracies(entries), sorted(_common_seeds(entries))
     columns = [
-        "network", "encoder", "seeds", "mIoU val", "test", "± between seeds", "test INT8",
+        "network", "encoder", "seeds", "mIoU val", "test", "± between seeds",
+        f"INT8, seeds {', '.join(map(str, common))}",
         "parameters, M", "GMAC", *(f"INT8 {name}, ms" for name in BACKENDS), "front",
         "95 % after, steps (s)",
     ]  # fmt: skip
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     front = _front(entries)
-    for name in sorted(entries, key=lambda n: -_accuracy(entries[n])):
+    for name in sorted(entries, key=lambda n: -accuracies[n]):
         entry = entries[name]
         scores = [trial["test"]["miou"] for trial in entry["trials"]]
         reached = [point for trial in entry["trials"] if (point := _converged(trial))]
@@ -120,7 +141,7 @@ def _table(entries: dict[str, Any]) -> Iterator[str]:
             f"{np.mean([trial['val']['miou'] for trial in entry['trials']]):.3f}",
             f"{np.mean(scores):.3f}",
             f"{np.std(scores, ddof=1):.3f}" if len(scores) > 1 else "",
-            f"{_accuracy(entry):.3f}",
+            f"{accuracies[name]:.3f}",
             f"{entry['parameters'] / 1e6:.2f}",
             f"{entry['macs'] / 1e9:.2f}",
             *(f"{median_ms(entry, backend):.1f}" for backend in BACKENDS),
@@ -134,7 +155,8 @@ def _table(entries: dict[str, Any]) -> Iterator[str]:
 
 
 def _front(entries: dict[str, Any]) -> list[str]:
-    return pareto_front({n: (_fastest_ms(e), _accuracy(e)) for n, e in entries.items()})
+    accuracies = _accuracies(entries)
+    return pareto_front({n: (_fastest_ms(e), accuracies[n]) for n, e in entries.items()})
 
 
 def _fastest_ms(entry: dict[str, Any]) -> float:
@@ -144,16 +166,16 @@ def _fastest_ms(entry: dict[str, Any]) -> float:
 def _plot(entries: dict[str, Any]) -> matplotlib.figure.Figure:
     figure = matplotlib.figure.Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
-    front = _front(entries)
+    front, accuracies = _front(entries), _accuracies(entries)
     axes.step(
         [_fastest_ms(entries[name]) for name in front],
-        [_accuracy(entries[name]) for name in front],
+        [accuracies[name] for name in front],
         where="post", color=_OWN, alpha=0.35, linewidth=1.5, zorder=1,
     )  # fmt: skip
     for name, entry in entries.items():
         is_own = name.startswith("ccl-")
         is_pretrained = entry["encoder"] in _PRETRAINED_ENCODERS
-        place = (_fastest_ms(entry), _accuracy(entry))
+        place = (_fastest_ms(entry), accuracies[name])
         colour = _OWN if is_own else _PRETRAINED if is_pretrained else _SCRATCH
         axes.scatter(
             *place, s=42, color=colour if is_pretrained else "white", edgecolor=colour, zorder=2
@@ -161,6 +183,7 @@ def _plot(entries: dict[str, Any]) -> matplotlib.figure.Figure:
         axes.annotate(
             name, place, xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour,
             fontweight="bold" if is_own else "normal",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip
     axes.set(
         xscale="log",
