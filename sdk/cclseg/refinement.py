@@ -82,7 +82,7 @@ class Refiner:
         Returns:
             (K, ceil(H / s), ceil(W / s)) float32 scores, and s, their pixels along each axis.
         """
-        small = reduced(image, self._step)
+        small = image if self._step == 1 else reduced(image, self._step)
         scores = self._enlarged(logits, small.shape)
         above = scores[:, :0]  # as they were before they were refined
         for seen, kept in _bands(small.shape, self._reach):

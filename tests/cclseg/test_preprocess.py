@@ -13,6 +13,7 @@ from cclseg.preprocess import (
     default_channels,
     mirrored,
     normalised,
+    reduced,
 )
 
 SPEC = brightest_band_spec(mean=(10.0, 127.0, 131.5), std=(50.0, 60.0, 71.0))
@@ -132,3 +133,12 @@ def test_colours_for_other_bands_are_refused():
         channel_places(spec, "bgr")
     with pytest.raises(InputError, match="expected 'bgr', 'rgb' or 'bands'"):
         channel_places(brightest_band_spec(), "gbr")
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_reduced_images_outlive_a_frame_that_is_written_over(factor):
+    frame = random_image((6, 12))
+    kept = reduced(frame, factor)
+    before = kept.copy()
+    frame[:] = 0
+    np.testing.assert_array_equal(kept, before)

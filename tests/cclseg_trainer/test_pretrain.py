@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from interrupted import StopAtFive
 from tiny_dataset import write_dataset
 
 from cclseg.errors import BackendError, InputError
@@ -35,15 +36,6 @@ QUICK = replace(
 
 SHORT = replace(QUICK, steps=2)
 ONE_OF_EACH_ARCHITECTURE = {type(config): name for name, config in VARIANTS.items()}.values()
-
-
-class _StopAtFive:
-    def on_step(self, step, steps, loss):
-        if step == 5:
-            raise KeyboardInterrupt
-
-    def on_validation(self, step, report, *, is_best):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(folder, tmp_path):
 
 def test_another_recipe_does_not_continue_a_run(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        pretrain([folder], NANO, QUICK, tmp_path, progress=_StopAtFive())
+        pretrain([folder], NANO, QUICK, tmp_path, progress=StopAtFive())
     with pytest.raises(InputError, match=r"hidden was 0\.5, is 0\.6"):
         pretrain([folder], NANO, replace(QUICK, hidden=0.6), tmp_path)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from interrupted import StopAtFive
 from network_contract import checkpoint_of
 from tiny_dataset import write_dataset
 from torch import nn
@@ -257,15 +258,6 @@ class TestCrops:
         torch.testing.assert_close(second, joint[1::2])
 
 
-class _StopAtFive:
-    def on_step(self, step, steps, loss):
-        if step == 5:
-            raise KeyboardInterrupt
-
-    def on_validation(self, step, report, *, is_best):
-        pass
-
-
 def test_a_stopped_run_learns_the_same_tokens_again_and_ends_alike(tiny_dataset, tmp_path):
     network = replace(VARIANTS["ccl-nano"], num_classes=3, tokens=8)
     config = TrainConfig(
@@ -274,7 +266,7 @@ def test_a_stopped_run_learns_the_same_tokens_again_and_ends_alike(tiny_dataset,
     )  # fmt: skip
     whole = train(tiny_dataset, network, config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_dataset, network, config, tmp_path / "stopped", progress=_StopAtFive())
+        train(tiny_dataset, network, config, tmp_path / "stopped", progress=StopAtFive())
     resumed = train(tiny_dataset, network, config, tmp_path / "stopped")
     expected, found = (load_checkpoint(r.best.parent / "last.pt") for r in (whole, resumed))
     for name, value in expected.resume["model"].items():

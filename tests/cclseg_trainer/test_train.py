@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from interrupted import StopAtFive
 
 from cclseg.errors import BackendError, DatasetError, InputError
 from cclseg_trainer.checkpoint import load_checkpoint
@@ -84,21 +85,12 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tiny_datase
     assert killed_csv.read_text() == whole_csv.read_text()
 
 
-class _StopAtFive:
-    def on_step(self, step, steps, loss):
-        if step == 5:
-            raise KeyboardInterrupt
-
-    def on_validation(self, step, report, *, is_best):
-        pass
-
-
 def test_losses_that_remember_and_that_draw_resume_alike_too(tiny_dataset, tmp_path):
     loss = LossConfig(dynamic=True, potential=0.5, sparse=0.1, lovasz=1, focal=0.5, ohem=0.5)
     config = replace(QUICK, loss=loss)
     whole = train(tiny_dataset, NANO, config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_dataset, NANO, config, tmp_path / "stopped", progress=_StopAtFive())
+        train(tiny_dataset, NANO, config, tmp_path / "stopped", progress=StopAtFive())
     resumed = train(tiny_dataset, NANO, config, tmp_path / "stopped")
     expected, found = (load_checkpoint(r.best.parent / "last.pt") for r in (whole, resumed))
     assert found.resume["balance"] == expected.resume["balance"]
